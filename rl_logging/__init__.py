@@ -1,0 +1,110 @@
+"""One logger for reinforcement learning: SB3's, with a journal and many outputs.
+
+Names are loaded on first use: importing this package loads neither torch nor SB3 nor any
+tracker.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.logger import (
+        DEBUG,
+        DISABLED,
+        ERROR,
+        INFO,
+        WARN,
+        Figure,
+        FormatUnsupportedError,
+        HParam,
+        Image,
+        KVWriter,
+        SeqWriter,
+        Video,
+    )
+
+    from rl_logging.compose import configure, make_output_format
+    from rl_logging.errors import JournalError, MissingBackendError
+    from rl_logging.formats.csv import CSVOutputFormat
+    from rl_logging.formats.human import FixedHumanOutputFormat
+    from rl_logging.formats.journal import JournalOutputFormat
+    from rl_logging.formats.json import JSONOutputFormat
+    from rl_logging.formats.memory import MemoryOutputFormat
+    from rl_logging.formats.sb3 import OutputFormat
+    from rl_logging.formats.trackers import (
+        ClearMLOutputFormat,
+        MLflowOutputFormat,
+        MLFlowOutputFormat,
+        SwanLabOutputFormat,
+        TensorBoardOutputFormat,
+        WandBOutputFormat,
+    )
+    from rl_logging.journal import Journal
+    from rl_logging.logger import Logger
+    from rl_logging.record import Record
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "stable_baselines3.common.logger": "DEBUG DISABLED ERROR INFO WARN Figure FormatUnsupportedError HParam Image "
+    "KVWriter SeqWriter Video",
+    "rl_logging.compose": "configure make_output_format",
+    "rl_logging.errors": "JournalError MissingBackendError",
+    "rl_logging.formats.csv": "CSVOutputFormat",
+    "rl_logging.formats.human": "FixedHumanOutputFormat",
+    "rl_logging.formats.journal": "JournalOutputFormat",
+    "rl_logging.formats.json": "JSONOutputFormat",
+    "rl_logging.formats.memory": "MemoryOutputFormat",
+    "rl_logging.formats.sb3": "OutputFormat",
+    "rl_logging.formats.trackers": "ClearMLOutputFormat MLFlowOutputFormat MLflowOutputFormat SwanLabOutputFormat "
+    "TensorBoardOutputFormat WandBOutputFormat",
+    "rl_logging.journal": "Journal",
+    "rl_logging.logger": "Logger",
+    "rl_logging.record": "Record",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = [
+    "DEBUG",
+    "DISABLED",
+    "ERROR",
+    "INFO",
+    "WARN",
+    "CSVOutputFormat",
+    "ClearMLOutputFormat",
+    "Figure",
+    "FixedHumanOutputFormat",
+    "FormatUnsupportedError",
+    "HParam",
+    "Image",
+    "JSONOutputFormat",
+    "Journal",
+    "JournalError",
+    "JournalOutputFormat",
+    "KVWriter",
+    "Logger",
+    "MLFlowOutputFormat",
+    "MLflowOutputFormat",
+    "MemoryOutputFormat",
+    "MissingBackendError",
+    "OutputFormat",
+    "Record",
+    "SeqWriter",
+    "SwanLabOutputFormat",
+    "TensorBoardOutputFormat",
+    "Video",
+    "WandBOutputFormat",
+    "configure",
+    "make_output_format",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

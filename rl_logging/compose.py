@@ -1,0 +1,117 @@
+"""configure(): the one place where journal, outputs and logger are put together."""
+
+import contextlib
+import datetime
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.logger import KVWriter
+
+from rl_logging.formats import check_names, make_output
+from rl_logging.formats import formats as known_formats
+from rl_logging.formats.base import Sender
+from rl_logging.formats.sb3 import OutputFormat
+from rl_logging.logger import Logger
+
+_DEFAULT_FORMATS = "stdout,log,csv"
+
+
+def configure(
+    folder: str | os.PathLike[str] | None = None,
+    format_strings: Iterable[str | KVWriter] | None = None,
+    **arguments: Mapping[str, Any],
+) -> Logger:
+    """Make a run folder and a logger that writes into it.
+
+    The run's journal is always written. ::
+
+        logger = configure("runs/ppo_001", ["stdout", "csv", "mlflow"], mlflow={"experiment_name": "cartpole"})
+        model.set_logger(logger)
+
+    :param folder: the run folder; by default ``$SB3_LOGDIR``, else a new temporary folder
+    :param format_strings: the outputs: names, or outputs that are ready; by default
+        ``$SB3_LOG_FORMAT``, else ``stdout,log,csv``
+    :param arguments: for the constructors of outputs given by name, by that name
+    :raises ValueError: an unknown output, one given twice, or arguments for one not given
+    :raises MissingBackendError: an output's package is not installed
+    :raises TypeError: an argument that an output's constructor does not have
+    :raises OSError: the folder cannot be written
+    """
+    if format_strings is None:
+        format_strings = os.getenv("SB3_LOG_FORMAT", _DEFAULT_FORMATS).split(",")
+    formats = [format_ for format_ in format_strings if format_ not in ("", "journal")]
+    _check(formats, arguments)
+    path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(f"{str(path)!r} cannot be a run folder: a file has that name") from None
+    with contextlib.ExitStack() as undo:
+        logger = Logger(str(path), [])
+        undo.callback(logger.close)
+        for format_ in formats:
+            if isinstance(format_, str):
+                format_ = make_output_format(format_, path, **arguments.get(format_, {}))
+            logger.output_formats.append(format_)
+        undo.pop_all()
+    _announce(logger, path)
+    return logger
+
+
+def make_output_format(
+    _format: str, log_dir: str | os.PathLike[str], log_suffix: str = "", **arguments: Any
+) -> OutputFormat:
+    """Build one output, as SB3's function of this name does.
+
+    :param _format: the output's name
+    :param log_dir: the folder for what it keeps locally; it is made if missing
+    :param log_suffix: SB3's; must be empty, since each run has a folder of its own
+    :param arguments: for the output's constructor
+    """
+    if log_suffix:
+        raise ValueError(f"log_suffix must be empty, not {log_suffix!r}: give each run its own folder")
+    return make_output(_format, Path(log_dir), **arguments)
+
+
+def _check(formats: list[str | KVWriter], arguments: Mapping[str, Any]) -> None:
+    names = [format_ for format_ in formats if isinstance(format_, str)]
+    check_names(names)
+    for name, given in arguments.items():
+        if name not in known_formats():
+            raise TypeError(f"configure() has no argument {name!r}, and no output has that name")
+        if name not in names:
+            raise ValueError(
+                f"{name}={given!r} is for an output that is not asked for; add {name!r} to the outputs"
+            )
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{name}= takes a mapping of constructor arguments, not {given!r}")
+    for format_ in formats:
+        if isinstance(format_, (str, KVWriter, Sender)):
+            continue
+        raise TypeError(f"an output is a name or a KVWriter, not {format_!r}")
+    for format_ in formats:
+        if isinstance(format_, Sender):
+            if format_.name in names:
+                raise ValueError(
+                    f"two outputs have the name {format_.name!r}; build one with a name= of its own"
+                )
+            names.append(format_.name)
+
+
+def _announce(logger: Logger, folder: Path) -> None:
+    outputs = logger.output_formats
+    names = [getattr(output, "name", type(output).__name__) for output in outputs]
+    if names in ([], ["stdout"]):  # as SB3: only when files were asked for
+        return
+    logger.log(f"Logging to {folder}")
+    for output in outputs:
+        if isinstance(output, Sender) and output.remote:
+            logger.log(f"{output.name}: {output.where()}")
+
+
+def _temporary_folder() -> str:
+    now = datetime.datetime.now()
+    return os.path.join(tempfile.gettempdir(), now.strftime("SB3-%Y-%m-%d-%H-%M-%S-%f"))

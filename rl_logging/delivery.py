@@ -1,0 +1,63 @@
+"""Bringing records to an output, so that its trouble stays its own."""
+
+import time
+from collections.abc import Callable
+
+from rl_logging.errors import Trouble
+from rl_logging.formats.base import Sender
+from rl_logging.record import Record
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+
+
+class InlineDelivery:
+    """Hands records to one output where it stands, in the caller's time; never raises.
+
+    A remote output that failed gets a pause, twice as long each time, in which records
+    are counted and left to the journal, so that a dead server is not waited for at every
+    dump. A local one is tried at each record.
+
+    :param output: the output
+    :param clock: seconds that only grow
+    """
+
+    def __init__(self, output: Sender, clock: Callable[[], float] = time.monotonic) -> None:
+        self.output = output
+        self.missed = 0
+        self._clock = clock
+        self._trouble = Trouble(clock)
+        self._pause_s = _FIRST_PAUSE_S
+        self._resume_at = clock()
+
+    def deliver(self, record: Record) -> None:
+        """Hand over one record, or count it as missed."""
+        if self.output.remote and self._clock() < self._resume_at:
+            self.missed += 1
+            return
+        try:
+            self.output.handle(record)
+            self._pause_s = _FIRST_PAUSE_S
+        except Exception as error:  # an output's trouble must not reach the training loop
+            self.missed += 1
+            self._resume_at = self._clock() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            self._tell(record, error)
+
+    def close(self) -> None:
+        """Close the output; its trouble is told, not raised."""
+        try:
+            self.output.close()
+        except Exception as error:  # as above
+            self._trouble.tell("close", f"{self.output.name}: could not be closed: {describe(error)}", error)
+        if self.missed:
+            message = f"{self.output.name}: {self.missed} records did not arrive; the journal has them"
+            self._trouble.tell("missed", message)
+
+    def _tell(self, record: Record, error: Exception) -> None:
+        what = f"step {record.step} was not written: {describe(error)}"
+        self._trouble.tell(type(error).__name__, f"{self.output.name}: {what}. Training goes on.", error)
+
+
+def describe(error: BaseException) -> str:
+    """An error's type and text, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")

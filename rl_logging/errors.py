@@ -1,0 +1,54 @@
+"""The package's errors, and how trouble is told: at once, then at growing intervals."""
+
+import logging
+import time
+from collections.abc import Callable
+
+_log = logging.getLogger("rl_logging")
+
+
+class MissingBackendError(ImportError):
+    """An output was asked for whose package is not installed.
+
+    :param backend: what needs the package, as a user names it
+    :param extra: the pip extra that brings it
+    """
+
+    def __init__(self, backend: str, extra: str) -> None:
+        super().__init__(f"{backend} is not installed; pip install 'rl_logging[{extra}]'")
+
+
+class JournalError(ValueError):
+    """A line of a journal is torn, damaged, or of a later version than this package reads."""
+
+
+class Trouble:
+    """Tell of trouble once, then after 1, 10, 100 … minutes, with a count of what was left out.
+
+    A training run that meets the same error at every dump must neither hide it nor drown in it.
+
+    :param clock: seconds that only grow
+    """
+
+    _first_pause_s = 60.0
+    _growth = 10.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[float, float, int]] = {}  # next time, pause, left out
+
+    def tell(self, topic: str, message: str, error: BaseException | None = None) -> None:
+        """Log ``message`` as a warning, unless ``topic`` was told of a short while ago.
+
+        :param topic: what counts as the same trouble
+        :param message: what happened and what it means
+        :param error: its traceback is logged the first time
+        """
+        now = self._clock()
+        due, pause_s, left_out = self._seen.get(topic, (now, self._first_pause_s, 0))
+        if now < due:
+            self._seen[topic] = (due, pause_s, left_out + 1)
+            return
+        again = f" ({left_out} more like it since the last message)" if left_out else ""
+        _log.warning("%s%s", message, again, exc_info=error if topic not in self._seen else None)
+        self._seen[topic] = (now + pause_s, pause_s * self._growth, 0)

@@ -1,0 +1,147 @@
+"""What every output is: something that takes records, with no word of SB3 or torch.
+
+:class:`Sender` is the half of an output that does the work, so that a process that
+trains nothing can deliver records without importing SB3. What SB3's logger calls is the
+adapter in :mod:`rl_logging.formats.sb3`.
+"""
+
+import hashlib
+import inspect
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rl_logging.errors import Trouble
+from rl_logging.record import METRICS, TEXT, Record
+from rl_logging.values import is_number, short_text, to_float
+
+History = dict[str, list[tuple[int, float]]]
+"""The points (step, value) of each key, in the order in which they arrived."""
+
+
+class Sender:
+    """One destination of records.
+
+    A subclass writes :meth:`emit`, and what else it can do. Each constructor parameter is
+    kept as an attribute of its own name, so that the output can be built again from
+    :meth:`arguments` in another process.
+
+    :param name: what ``exclude`` calls this output; by default the class's own name
+    """
+
+    name: str = ""
+    remote: ClassVar[bool] = False  # whether it may be slow or away, as a tracker's server is
+
+    def __init__(self, *, name: str | None = None) -> None:
+        self.name = name or self.name
+        self.trouble = Trouble()
+        self.refused: dict[str, int] = {}
+        self._names: dict[str, str] = {}
+
+    @classmethod
+    def in_folder(cls, folder: Path, **arguments: Any) -> "Sender":
+        """Build the output so that it keeps what is local in a run folder."""
+        return cls(folder=folder, **arguments)  # type: ignore[call-arg]
+
+    def arguments(self) -> dict[str, Any]:
+        """What the constructor was given."""
+        given: dict[str, Any] = {}
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name)
+            given.update(value if parameter.kind is parameter.VAR_KEYWORD else {name: value})
+        return given
+
+    def handle(self, record: Record) -> None:
+        """Take a record: leave out what is excluded here, and write the rest."""
+        if record.kind == TEXT:
+            self.emit_text(record)
+        elif record.kind == METRICS and (shown := record.without(self.name)).values:
+            self.emit(shown)
+
+    def emit(self, record: Record) -> None:
+        """Write a record; what is excluded here is no longer in it."""
+        raise NotImplementedError
+
+    def emit_text(self, record: Record) -> None:
+        """Write a message, ``record.values["message"]``; an output without a place for it does not."""
+
+    def close(self) -> None:
+        """Finish; a second call does nothing."""
+
+    def where(self) -> str:
+        """In one line, where a remote output's data goes."""
+        raise NotImplementedError
+
+    def viewer(self) -> str | None:
+        """The command that opens this output's own user interface on its data, if it has one offline."""
+        return None
+
+    # What arrives, and reading it back
+
+    def numbers(self, record: Record) -> dict[str, float]:
+        """The numbers of a record as this output must hold them: its names, its limits."""
+        numbers = ((key, value) for key, value in record.values.items() if is_number(value))
+        held = ((key, self.held(key, value, record.step)) for key, value in numbers)
+        return {self.rename(key): value for key, value in held if value is not None}
+
+    def held(self, key: str, value: float, step: int) -> float | None:
+        """A number as it can be held here, or None where it cannot (see :meth:`refuse`)."""
+        return to_float(value)
+
+    def texts(self, record: Record) -> dict[str, str]:
+        """All that is no number, as text. None stands for nothing."""
+        return {
+            self.rename(key): value if isinstance(value, str) else short_text(value)
+            for key, value in record.values.items()
+            if value is not None and not is_number(value)
+        }
+
+    def history(self) -> History:
+        """The numbers that stand in this output, read by its own reader, after :meth:`close`."""
+        raise NotImplementedError
+
+    def expected(self, records: Iterable[Record]) -> History:
+        """What :meth:`history` must give when these records were handled."""
+        points: History = defaultdict(list)
+        for record in records:
+            if record.kind == METRICS:
+                for key, value in self.numbers(record.without(self.name)).items():
+                    points[key].append((record.step, value))
+        return dict(points)
+
+    # Keys and values that an output cannot hold
+
+    def rename(self, key: str) -> str:
+        """The key as this output takes it.
+
+        A key that :meth:`clean` has to change gets eight digits of its SHA-256, so that two
+        keys never meet in one.
+        """
+        name = self._names.get(key)
+        if name is None:
+            name = self.clean(key)
+            if name != key:
+                name = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+            self._names[key] = name
+        return name
+
+    def renamed(self) -> dict[str, str]:
+        """The original of each key that had to be changed."""
+        return {name: key for key, name in self._names.items() if name != key}
+
+    def clean(self, key: str) -> str:
+        """The key with what this output refuses replaced."""
+        return key
+
+    def refuse(self, key: str, step: int, reason: str) -> None:
+        """Count a value that cannot be held here, and say so once for each reason."""
+        self.refused[key] = self.refused.get(key, 0) + 1
+        where = f"{self.name}: cannot hold {key!r} at step {step}: {reason}"
+        self.trouble.tell(reason, f"{where}. It is in the journal and in the other outputs.")
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is neither NaN nor infinite."""
+    return isinstance(value, int) or math.isfinite(value)

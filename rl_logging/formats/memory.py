@@ -1,0 +1,34 @@
+"""Records kept in a list, for tests and notebooks."""
+
+from pathlib import Path
+from typing import Any
+
+from rl_logging.formats.base import History, Sender
+from rl_logging.formats.sb3 import OutputFormat
+from rl_logging.record import Record
+
+
+class MemoryOutputFormat(OutputFormat):
+    """Keep every record, messages among them, in :attr:`records`.
+
+    :param name: what ``exclude`` calls it
+    """
+
+    name = "memory"
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.records: list[Record] = []
+
+    @classmethod
+    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+        return cls(**arguments)
+
+    def emit(self, record: Record) -> None:
+        self.records.append(record)
+
+    def emit_text(self, record: Record) -> None:
+        self.records.append(record)
+
+    def history(self) -> History:
+        return self.expected(self.records)

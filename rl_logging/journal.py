@@ -1,0 +1,79 @@
+"""The journal: every record of a run, in order, one line each.
+
+What :meth:`Journal.append` returned for is in the file, and survives the death of the
+process. A line without its newline is not there yet: readers wait for it, and the next
+writer cuts it off.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rl_logging.appendfile import AppendFile, blocks_from_end
+from rl_logging.errors import JournalError
+from rl_logging.record import Record, decode, encode
+
+
+class Journal:
+    """Append records to a file; a file that exists is continued.
+
+    :param path: the file, ``journal.jsonl`` in a run folder
+    :raises OSError: it cannot be opened for writing
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = AppendFile(path)
+        self._file.repair()
+        last = _last_record(self.path)
+        self.last_seq = last.seq if last else 0
+        self.last_step = last.step if last else 0
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    def append(self, record: Record) -> Record:
+        """Write the record and return it with its number.
+
+        :raises OSError: it is not in the file; nothing of it is
+        """
+        record = record.numbered(self.last_seq + 1)
+        self._file.append(encode(record))
+        self.last_seq, self.last_step = record.seq, record.step
+        return record
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: str | Path, on_damage: Callable[[int, JournalError], None] | None = None) -> Iterator[Record]:
+    """Read a journal's records in order; a torn last line is left out.
+
+    :param on_damage: told the line's number and what is wrong with it; without it, such a
+        line raises
+    :raises JournalError: a line in the middle is damaged
+    :raises OSError: the journal cannot be read
+    """
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decode(line)
+            except JournalError as error:
+                if on_damage is None:
+                    raise JournalError(f"{path}, line {number}: {error}") from error
+                on_damage(number, error)
+
+
+def _last_record(path: Path) -> Record | None:
+    """The last record that can be read, found from the file's end."""
+    rest = b""
+    for start, block in blocks_from_end(path):
+        lines = (block + rest).split(b"\n")
+        rest = lines[0]
+        for line in reversed(lines if start == 0 else lines[1:]):
+            try:
+                return decode(line)
+            except JournalError:
+                continue  # damaged: the one before it counts on
+    return None

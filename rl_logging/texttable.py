@@ -1,0 +1,160 @@
+"""Plain-text tables of two columns: laid out for a width, and read back.
+
+Plain on purpose: a table is drawn at every dump, and a library that draws them costs
+milliseconds.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+INDENT = "   "  # before a key that stands under its tag
+_CUT = "..."
+_FRAME = len("|  |  |")
+_KEY_WIDTHS, _VALUE_WIDTHS = (24, 60), (12, 40)  # at first, and at most: a longer one stands out
+_HEADING = re.compile(r"^-+ step (-?\d+) -+ .* --$")
+
+Row = tuple[str, str]
+
+
+def visible(text: str) -> str:
+    """The text with everything that a terminal might obey written out, as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(_visible_character(character) for character in text)
+
+
+def _visible_character(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def pad(text: str, width: int) -> str:
+    """The text filled up with spaces."""
+    return text + " " * (width - cells(text))
+
+
+def keep_start(text: str, width: int) -> str:
+    """The text, its end replaced by dots where it is wider than ``width``."""
+    if cells(text) <= width:
+        return text
+    return _start(text, max(width - len(_CUT), 0)) + _CUT[:width]
+
+
+def keep_both_ends(text: str, width: int) -> str:
+    """The text, its middle replaced by dots where it is wider than ``width``."""
+    if cells(text) <= width:
+        return text
+    room = max(width - len(_CUT), 0)
+    return _start(text, room - room // 2) + _CUT[:width] + _start(text[::-1], room // 2)[::-1]
+
+
+def _start(text: str, width: int) -> str:
+    end = min(len(text), width)
+    while cells(text[:end]) > width:
+        end -= 1
+    return text[:end]
+
+
+def group(entries: Iterable[tuple[str, str]]) -> list[Row]:
+    """Rows for keys and their texts: sorted, under a row for each tag.
+
+    A tag is what stands before a key's first slash; keys without one come first.
+    """
+    tags: dict[str, list[Row]] = defaultdict(list)
+    for key, text in entries:
+        end = key.find("/") + 1
+        tag = key[:end] if end > 1 else ""
+        tags[tag].append((key[len(tag) :], text))
+    rows: list[Row] = sorted(tags.pop("", []))
+    for tag in sorted(tags):
+        rows.append((tag, ""))
+        rows += [(INDENT + key, text) for key, text in sorted(tags[tag])]
+    return rows
+
+
+class Layout:
+    """Column widths that do not jump: they grow, up to a bound, and never shrink again."""
+
+    def __init__(self) -> None:
+        self._wanted = (_KEY_WIDTHS[0], _VALUE_WIDTHS[0])
+
+    def widths(self, rows: Sequence[Row], room: int | None) -> tuple[int, int]:
+        """The widths of both columns.
+
+        :param room: how wide the table may be in all; None for any width
+        """
+        # What is wider than the bound sticks out of its row rather than widen every table.
+        most = _KEY_WIDTHS[1] if room is None else room, _VALUE_WIDTHS[1]
+        columns = zip(*((cells(key), cells(value)) for key, value in rows), strict=True)
+        keys, values = (
+            max([wanted, *(width for width in widths if width <= bound)])
+            for wanted, bound, widths in zip(self._wanted, most, columns, strict=True)
+        )
+        self._wanted = keys, values
+        if room is None or keys + values + _FRAME <= room:
+            return keys, values
+        values = min(values, max(_VALUE_WIDTHS[0], room - _FRAME - keys))
+        return max(room - _FRAME - values, 1), values
+
+
+def draw(rows: Sequence[Row], widths: tuple[int, int], left: str, right: str) -> str:
+    """The table as lines of text, with what ``left`` and ``right`` say in its upper edge."""
+    key_width, value_width = widths
+    total = key_width + value_width + _FRAME
+    edge = f"-- {left} --"
+    lines = [edge + "-" * (total - len(edge) - len(right) - 4) + f" {right} --"]
+    lines += [f"| {pad(key, key_width)} | {pad(value, value_width)} |" for key, value in rows]
+    return "\n".join([*lines, "-" * total, ""])
+
+
+def read(text: str, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
+    """The numbers of the tables in a text, with their steps.
+
+    :param keys: the keys that may stand there, to tell what a shortened one was
+    """
+    points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    step, tag = None, ""
+    for line in text.splitlines():
+        if heading := _HEADING.match(line):
+            step, tag = int(heading[1]), ""
+        elif step is None or not line.startswith("| ") or not line.endswith(" |"):
+            step = None
+        else:
+            key, _, value = line[2:-2].rpartition(" | ")
+            key, value = key.rstrip(), value.strip()
+            if not value:
+                tag = key
+                continue
+            key = tag + key[len(INDENT) :] if key.startswith(INDENT) else key
+            number = _number(value)
+            if number is not None:
+                points[_full(key, tag, keys)].append((step, number))
+    return dict(points)
+
+
+def _number(text: str) -> float | None:
+    if text in ("True", "False"):
+        return float(text == "True")
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _full(key: str, tag: str, keys: Iterable[str]) -> str:
+    if _CUT not in key:
+        return key
+    start, _, end = key.rpartition(_CUT)
+    return next((k for k in keys if k.startswith(start) and k.endswith(end)), key)

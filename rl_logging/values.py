@@ -1,0 +1,181 @@
+"""What can be recorded, and the one place that turns it into plain values.
+
+A plain value is a ``bool``, ``int``, ``float``, ``str``, ``None``, a list or dict of
+those, a numeric :class:`numpy.ndarray`, or one of SB3's rich values (``Video``,
+``Image``, ``Figure``, ``HParam``). Nothing here raises, whatever it is given, and
+nothing here imports torch or SB3: their types exist only if somebody else did.
+"""
+
+import math
+import numbers
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Value = Any
+"""A plain value, as the module describes it."""
+
+_SB3_LOGGER = "stable_baselines3.common.logger"
+_RICH = ("Video", "Image", "Figure", "HParam")
+_TEXT_ARRAY_SIZE = 8  # a longer array is shown by its shape
+_MAX_DEPTH = 32  # deeper nesting, or a list that holds itself, becomes text
+_PRINTABLE_INT_BITS = 4096  # Python refuses to print integers of more than 4,300 digits
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a journal still knows of a rich value: its kind, and a word to show for it."""
+
+    kind: str
+    text: str
+
+
+def is_number(value: Value) -> bool:
+    """Whether a plain value is a number; a bool counts as one."""
+    return isinstance(value, (int, float))
+
+
+def detached(value: Any) -> Any:
+    """The value without the graph that a torch tensor would keep alive."""
+    torch = sys.modules.get("torch")
+    return value.detach() if torch is not None and isinstance(value, torch.Tensor) else value
+
+
+def to_plain(value: Any) -> Value:
+    """Turn whatever was recorded into a plain value, detached from the caller's buffers.
+
+    Numbers of numpy and torch, and arrays of one element, become Python numbers: what
+    ``float(value)`` or ``int(value)`` gives. An object that is nothing of the kind
+    becomes its text.
+    """
+    kind = type(value)
+    if kind is float or kind is int or kind is bool or value is None:
+        return value
+    try:
+        return to_utf8(value) if kind is str else _convert(value)
+    except Exception:  # the object's own code may raise anything; its text is what is left of it
+        return to_text(value)
+
+
+def _convert(value: Any) -> Value:
+    if isinstance(value, str):
+        return to_utf8(str.__str__(value))
+    if isinstance(value, np.generic):
+        return _from_array(np.asarray(value))
+    if isinstance(value, np.ndarray):
+        return _from_array(value)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _from_array(_tensor_to_numpy(value))
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if hasattr(value, "__float__") and hasattr(value, "__mul__") and not hasattr(value, "shape"):
+        return float(value)  # Decimal, Fraction and their like
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return _nested(value, _MAX_DEPTH)
+    if rich_kind(value) is not None or isinstance(value, Described):
+        return value
+    if hasattr(value, "__array__") and hasattr(value, "dtype"):
+        return _from_array(np.asarray(value))
+    return to_text(value)
+
+
+def _nested(value: Any, depth: int) -> Value:
+    if depth > 0 and isinstance(value, Mapping):
+        return {to_text(key): _nested(item, depth - 1) for key, item in value.items()}
+    if depth > 0 and isinstance(value, (list, tuple, set, frozenset)):
+        return [_nested(item, depth - 1) for item in value]
+    plain = to_text(value) if depth == 0 else to_plain(value)
+    if isinstance(plain, np.ndarray):
+        return plain.tolist()
+    return plain if rich_kind(plain) is None else short_text(plain)
+
+
+def _tensor_to_numpy(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    if tensor.is_sparse:
+        tensor = tensor.to_dense()
+    # numpy has no bfloat16 and no float8; float32 holds both exactly.
+    reduced = tensor.is_floating_point() and tensor.element_size() < 4
+    array: np.ndarray = (tensor.float() if reduced else tensor).resolve_conj().resolve_neg().numpy()
+    return array
+
+
+def _from_array(array: np.ndarray) -> Value:
+    if array.dtype.kind not in "biuf":
+        listed = array.tolist()
+        return _nested(listed, _MAX_DEPTH) if isinstance(listed, list) else to_text(listed)
+    if array.size != 1:
+        return np.array(array)  # a copy: the caller may fill its buffer again at once
+    element = array.reshape(()).item()
+    return float(element) if array.dtype.kind == "f" else element
+
+
+def to_utf8(text: str) -> str:
+    """The text with lone surrogates, which no file can hold, written as ``\\udcff``."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def to_text(value: Any) -> str:
+    """``str(value)`` that UTF-8 can hold; a value that refuses gives its type's name."""
+    try:
+        return to_utf8(str(value))
+    except Exception as error:  # the object's own code may raise anything
+        return f"<{type(value).__name__} whose text failed: {type(error).__name__}>"
+
+
+def rich_kind(value: Any) -> str | None:
+    """``"video"``, ``"image"``, ``"figure"`` or ``"hparam"`` for SB3's rich values, else None."""
+    if isinstance(value, Described):
+        return value.kind
+    sb3 = sys.modules.get(_SB3_LOGGER)
+    if sb3 is None:
+        return None
+    return next((name.lower() for name in _RICH if isinstance(value, getattr(sb3, name))), None)
+
+
+def short_text(value: Value) -> str:
+    """One short line for a plain value that is neither number nor text.
+
+    :return: such as ``<video 120 frames>``, ``<array 84x84 uint8>``, ``[1 2 3]``
+    """
+    if isinstance(value, Described):
+        return value.text
+    if isinstance(value, np.ndarray):
+        if value.size <= _TEXT_ARRAY_SIZE:
+            return " ".join(str(value).split())
+        return f"<array {_shape(value)} {value.dtype}>"
+    kind = rich_kind(value)
+    if kind == "video":
+        shape: tuple[int, ...] = getattr(value.frames, "shape", ())  # (N, T, C, H, W)
+        return f"<video {shape[1]} frames>" if len(shape) == 5 else "<video>"
+    if kind == "image":
+        size = "x".join(str(n) for n in getattr(value.image, "shape", ()))
+        return f"<image {size}>" if size else "<image>"
+    return f"<{kind}>" if kind else to_text(value)
+
+
+def _shape(array: np.ndarray) -> str:
+    return "x".join(str(n) for n in array.shape)
+
+
+def number_text(value: float, digits: int) -> str:
+    """A number for people: integers whole, the rest to so many significant digits."""
+    if not isinstance(value, int):
+        return f"{value:.{digits}g}"
+    if value.bit_length() > _PRINTABLE_INT_BITS:
+        return f"<integer of {value.bit_length()} bits>"
+    return str(value)
+
+
+def to_float(value: float) -> float:
+    """The number as a float; an integer beyond a float's range becomes an infinity."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
