@@ -83,11 +83,11 @@ class Sender:
     def numbers(self, record: Record) -> dict[str, float]:
         """The numbers of a record as this output must hold them: its names, its limits."""
         numbers = ((key, value) for key, value in record.values.items() if is_number(value))
-        held = ((key, self.held(key, value, record.step)) for key, value in numbers)
+        held = ((key, self.held(value, record.step)) for key, value in numbers)
         return {self.rename(key): value for key, value in held if value is not None}
 
-    def held(self, key: str, value: float, step: int) -> float | None:
-        """A number as it can be held here, or None where it cannot (see :meth:`refuse`)."""
+    def held(self, value: float, step: int) -> float | None:
+        """A number as it can be held here, or None where it cannot."""
         return to_float(value)
 
     def texts(self, record: Record) -> dict[str, str]:

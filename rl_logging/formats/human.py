@@ -92,7 +92,7 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
             shown = self._names[key] = visible(key)
         return shown
 
-    def held(self, key: str, value: float, step: int) -> float:
+    def held(self, value: float, step: int) -> float:
         return value if isinstance(value, int) else float(number_text(value, self._digits))
 
     def history(self) -> History:
