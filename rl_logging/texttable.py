@@ -133,11 +133,10 @@ def read(text: str, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
             step = None
         else:
             key, _, value = line[2:-2].rpartition(" | ")
-            key, value = key.rstrip(), value.strip()
-            if not value:
-                tag = key
+            if not value.strip():
+                tag = key.rstrip()
                 continue
-            key = tag + key[len(INDENT) :] if key.startswith(INDENT) else key
+            key = tag + key[len(INDENT) :].rstrip() if key.startswith(INDENT) else key.rstrip()
             number = _number(value)
             if number is not None:
                 points[_full(key, tag, keys)].append((step, number))

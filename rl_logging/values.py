@@ -21,6 +21,7 @@ Value = Any
 _SB3_LOGGER = "stable_baselines3.common.logger"
 _RICH = ("Video", "Image", "Figure", "HParam")
 _TEXT_ARRAY_SIZE = 8  # a longer array is shown by its shape
+_CONTAINERS = (Mapping, list, tuple, set, frozenset)
 _MAX_DEPTH = 32  # deeper nesting, or a list that holds itself, becomes text
 _PRINTABLE_INT_BITS = 4096  # Python refuses to print integers of more than 4,300 digits
 
@@ -74,8 +75,8 @@ def _convert(value: Any) -> Value:
         return int(value)
     if hasattr(value, "__float__") and hasattr(value, "__mul__") and not hasattr(value, "shape"):
         return float(value)  # Decimal, Fraction and their like
-    if isinstance(value, (Mapping, list, tuple, set, frozenset)):
-        return _nested(value, _MAX_DEPTH)
+    if isinstance(value, _CONTAINERS):
+        return _nested(value)
     if rich_kind(value) is not None or isinstance(value, Described):
         return value
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
@@ -83,14 +84,22 @@ def _convert(value: Any) -> Value:
     return to_text(value)
 
 
-def _nested(value: Any, depth: int) -> Value:
-    if depth > 0 and isinstance(value, Mapping):
-        return {to_text(key): _nested(item, depth - 1) for key, item in value.items()}
-    if depth > 0 and isinstance(value, (list, tuple, set, frozenset)):
-        return [_nested(item, depth - 1) for item in value]
-    plain = to_text(value) if depth == 0 else to_plain(value)
+def _nested(value: Any, parents: tuple[int, ...] = ()) -> Value:
+    if not issubclass(type(value), _CONTAINERS):  # isinstance() would ask the object itself
+        return _leaf(to_plain(value))
+    if id(value) in parents or len(parents) == _MAX_DEPTH:
+        return to_text(value)
+    parents = (*parents, id(value))
+    if isinstance(value, Mapping):
+        return {to_text(key): _nested(item, parents) for key, item in value.items()}
+    return [_nested(item, parents) for item in value]
+
+
+def _leaf(plain: Value) -> Value:
     if isinstance(plain, np.ndarray):
         return plain.tolist()
+    if isinstance(plain, int):  # one too long to print cannot stand in JSON
+        return plain if plain.bit_length() <= _PRINTABLE_INT_BITS else number_text(plain, digits=0)
     return plain if rich_kind(plain) is None else short_text(plain)
 
 
@@ -107,7 +116,10 @@ def _tensor_to_numpy(tensor: Any) -> np.ndarray:
 def _from_array(array: np.ndarray) -> Value:
     if array.dtype.kind not in "biuf":
         listed = array.tolist()
-        return _nested(listed, _MAX_DEPTH) if isinstance(listed, list) else to_text(listed)
+        return _nested(listed) if isinstance(listed, list) else to_text(listed)
+    if array.dtype.char == "g":  # long double: no JSON writer knows it
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
     if array.size != 1:
         return np.array(array)  # a copy: the caller may fill its buffer again at once
     element = array.reshape(()).item()
@@ -151,16 +163,20 @@ def short_text(value: Value) -> str:
             return " ".join(str(value).split())
         return f"<array {_shape(value)} {value.dtype}>"
     kind = rich_kind(value)
-    if kind == "video":
-        shape: tuple[int, ...] = getattr(value.frames, "shape", ())  # (N, T, C, H, W)
-        return f"<video {shape[1]} frames>" if len(shape) == 5 else "<video>"
-    if kind == "image":
-        size = "x".join(str(n) for n in getattr(value.image, "shape", ()))
-        return f"<image {size}>" if size else "<image>"
-    return f"<{kind}>" if kind else to_text(value)
+    return to_text(value) if kind is None else _rich_text(value, kind)
 
 
-def _shape(array: np.ndarray) -> str:
+def _rich_text(value: Any, kind: str) -> str:
+    try:
+        if kind == "video":
+            _, frames, _, _, _ = value.frames.shape  # N, T, C, H, W
+            return f"<video {frames} frames>"
+        return f"<image {_shape(value.image)}>" if kind == "image" else f"<{kind}>"
+    except Exception:  # what it holds may be anything
+        return f"<{kind}>"
+
+
+def _shape(array: Any) -> str:
     return "x".join(str(n) for n in array.shape)
 
 

@@ -7,7 +7,6 @@ adapter in :mod:`rl_logging.formats.sb3`.
 
 import hashlib
 import inspect
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -123,7 +122,7 @@ class Sender:
         if name is None:
             name = self.clean(key)
             if name != key:
-                name = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+                name = with_digest(name, key)
             self._names[key] = name
         return name
 
@@ -142,6 +141,6 @@ class Sender:
         self.trouble.tell(reason, f"{where}. It is in the journal and in the other outputs.")
 
 
-def is_finite(value: float) -> bool:
-    """Whether a number is neither NaN nor infinite."""
-    return isinstance(value, int) or math.isfinite(value)
+def with_digest(name: str, key: str) -> str:
+    """A changed key's name, made unlike any other's by its original."""
+    return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -1,0 +1,65 @@
+"""The command ``rl-logging``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    :param arguments: by default those of the process
+    :return: the exit status
+    """
+    parser = _Parser(prog="rl-logging", description="One logger for reinforcement learning.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    demo = commands.add_parser(
+        "demo",
+        help="train an agent, log it to every output, and check what arrived",
+        description="Train an agent with stable-baselines3, log it to every output, offline, read every "
+        "output back, and compare it with the run's journal. The exit status is 1 if anything differs.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--algo", default="ppo", help="a2c, ddpg, dqn, ppo, sac or td3")
+    demo.add_argument("--env", default="CartPole-v1", help="a Gymnasium environment")
+    demo.add_argument("--timesteps", default=30_000, type=_positive, help="how long to train, in steps")
+    demo.add_argument("--outputs", default="all", help="names, separated by commas, or all")
+    demo.add_argument("--folder", help="the run folder (default: a new one in runs/)")
+    demo.add_argument("--seed", default=0, type=int, help="of the environment and the agent")
+    demo.set_defaults(run=_demo)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    status: int = options.run(demo, options)
+    return status
+
+
+def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from rl_logging import demo
+
+    try:
+        plan = demo.plan(
+            options.algo, options.env, options.timesteps, options.outputs, options.folder, options.seed
+        )
+    except (ValueError, ImportError, OSError) as error:
+        parser.error(" ".join(str(error).split()))
+    return demo.run(plan)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""TensorBoard: event files, one event a dump, written without torch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_logging.formats.base import History, Sender
+from rl_logging.formats.tracker import Tracker, message_line
+from rl_logging.record import Record
+
+_BINS = 30
+
+
+class TensorBoardSender(Tracker):
+    """Write records to a TensorBoard event file.
+
+    Numbers are float32, as TensorBoard's own server reads no others. Texts are shown as
+    they are, not as markdown. Arrays are histograms of their finite values.
+
+    :param folder: the folder for the event file; one that has some gets another beside
+    :param name: what ``exclude`` calls this output
+    :raises MissingBackendError: tensorboard is not installed
+    """
+
+    name = "tensorboard"
+    package = "tensorboard"
+
+    def __init__(self, folder: str | Path | None = None, *, name: str | None = None) -> None:
+        super().__init__(folder=folder, name=name)
+
+    @classmethod
+    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+        return cls(**{"folder": folder / "tb", **arguments})
+
+    def open(self) -> Any:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        return EventFileWriter(str(self.local_folder))
+
+    def emit(self, record: Record) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=key, simple_value=value) for key, value in self.taken(record).items()]
+        for key, value in record.values.items():
+            if isinstance(value, np.ndarray):
+                values += _histogram(self.rename(key), value)
+        shown = {value.tag for value in values}
+        texts = self.texts(record)
+        values += [_text(key, text) for key, text in texts.items() if key not in shown]
+        self._write(record, values)
+
+    def emit_text(self, record: Record) -> None:
+        self._write(record, [_text("messages", message_line(record))])
+
+    def held(self, value: float, step: int) -> float:
+        with np.errstate(over="ignore"):  # beyond float32's range is infinite, as TensorBoard has it
+            return float(np.float32(super().held(value, step)))
+
+    def finish(self, run: Any) -> None:
+        run.close()
+
+    def where(self) -> str:
+        return f"event files in {self.local_folder}"
+
+    def viewer(self) -> str:
+        return f"tensorboard --logdir {self.local_folder}"
+
+    def read_back(self, run: Any) -> History:
+        from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+        events = EventAccumulator(str(self.local_folder), size_guidance={SCALARS: 0}).Reload()
+        return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()[SCALARS]}
+
+    def _write(self, record: Record, values: list[Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        writer = self.run
+        try:
+            writer.add_event(Event(wall_time=record.time, step=record.step, summary=Summary(value=values)))
+            writer.flush()
+        except Exception:
+            self._run = None  # its thread died with the error: the next record opens another file
+            raise
+
+
+def _text(key: str, text: str) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
+    # Four spaces before each line: the text plugin shows markdown, and a text is not ours to trust.
+    literal = "    " + text.replace("\n", "\n    ")
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[literal.encode()], tensor_shape=shape)
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    return Summary.Value(tag=f"{key}/text_summary", metadata=metadata, tensor=tensor)
+
+
+def _histogram(key: str, array: np.ndarray) -> list[Any]:
+    """A histogram of the array's finite values; none if it has none."""
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+
+    finite = array.astype(np.float64)[np.isfinite(array)]
+    if not finite.size:
+        return []
+    counts, edges = np.histogram(finite, bins=_BINS)
+    histogram = HistogramProto(
+        min=finite.min(),
+        max=finite.max(),
+        num=finite.size,
+        sum=finite.sum(),
+        sum_squares=np.square(finite).sum(),
+        bucket_limit=edges.tolist(),
+        bucket=[0, *counts.tolist()],  # nothing lies below the first edge
+    )
+    return [Summary.Value(tag=key, histo=histogram)]

@@ -1,0 +1,38 @@
+"""Pictures of a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rl_logging.formats import check_installed
+from rl_logging.formats.base import History
+
+
+def learning_curve(history: History, path: str | Path, labels: Mapping[str, str], title: str) -> Path:
+    """Draw curves over the training step into a picture.
+
+    :param history: points by key, as an output's ``history()`` gives them
+    :param path: the picture, whose ending says its format
+    :param labels: the keys to draw, and how to call them; one that is not there is left out
+    :param title: what stands above
+    :raises MissingBackendError: matplotlib is not installed
+    """
+    check_installed("plot", "matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    axes: Any = figure.add_subplot()
+    for (key, label), style in zip(labels.items(), ("-", "o-"), strict=False):
+        if points := history.get(key):
+            axes.plot(*_columns(points), style, label=label, markersize=4)
+    axes.set(title=title, xlabel="step", ylabel="return")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False)
+    figure.savefig(path)
+    return Path(path)
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [step for step, _ in points], [value for _, value in points]

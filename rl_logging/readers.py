@@ -1,0 +1,70 @@
+"""Reading a run back, and comparing what arrived with what its journal holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl_logging.formats.base import History, Sender
+from rl_logging.journal import read
+from rl_logging.record import Record
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one output holds, against what the journal says it must hold.
+
+    :param output: the output's name
+    :param history: the points that its own reader finds
+    :param differences: one line for each key that differs; empty when all is there
+    """
+
+    output: str
+    history: History
+    differences: tuple[str, ...]
+
+    @property
+    def points(self) -> int:
+        """How many points it holds."""
+        return sum(map(len, self.history.values()))
+
+    def last(self, key: str) -> float | None:
+        """The value that arrived last under a key."""
+        points = self.history.get(key)
+        return points[-1][1] if points else None
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """All records in a run folder's journal.
+
+    :raises OSError: it has none
+    :raises JournalError: a line is damaged
+    """
+    return list(read(Path(folder) / "journal.jsonl"))
+
+
+def compare(output: Sender, records: Sequence[Record]) -> Comparison:
+    """Compare an output, point by point, with what the records say that it must hold.
+
+    What it must hold leaves out what is excluded there and keeps the output's limits.
+
+    :param output: an output that was closed
+    """
+    found, expected = output.history(), output.expected(records)
+    keys = [*expected, *(key for key in found if key not in expected)]
+    lines = (_difference(key, expected.get(key, []), found.get(key, [])) for key in keys)
+    return Comparison(output.name, found, tuple(line for line in lines if line))
+
+
+def _difference(key: str, expected: list[tuple[int, float]], found: list[tuple[int, float]]) -> str | None:
+    for index, point in enumerate(expected):
+        if index >= len(found):
+            return f"{key}: {len(expected) - len(found)} of {len(expected)} points are missing"
+        if not _same(point, found[index]):
+            return f"{key}: point {index + 1} is {found[index]}, not {point}"
+    extra = len(found) - len(expected)
+    return f"{key}: {extra} points too many" if extra else None
+
+
+def _same(one: tuple[int, float], other: tuple[int, float]) -> bool:
+    both_nan = one[1] != one[1] and other[1] != other[1]
+    return one[0] == other[0] and (one[1] == other[1] or both_nan)
