@@ -103,10 +103,12 @@ def key_name(key: Any) -> str:
 
 
 def exclusion_names(names: Any) -> tuple[str, ...]:
-    """The names of outputs in what was given as ``exclude``."""
-    if isinstance(names, str):
-        return (names,)
-    return tuple(to_text(name) for name in names) if isinstance(names, Iterable) else (to_text(names),)
+    """The names of outputs in what was given as ``exclude``, whatever that is."""
+    try:
+        several = not isinstance(names, str) and isinstance(names, Iterable)
+        return tuple(map(to_text, names)) if several else (to_text(names),)
+    except Exception:  # the object's own code may raise anything; its text is what is left of it
+        return (to_text(names),)
 
 
 def to_step(step: Any) -> int:
@@ -174,9 +176,16 @@ def decode(line: bytes) -> Record:
     body = line.rstrip(b"\n")
     if line[:_CRC_START] != b'{"crc":"' or not _sum_holds(body):
         raise JournalError("the checksum does not hold")
-    fields = orjson.loads(b"{" + body[_BODY_START:])
-    if fields["v"] > VERSION:
-        raise JournalError(f"the line has version {fields['v']}; this package reads up to {VERSION}")
+    try:
+        fields = orjson.loads(b"{" + body[_BODY_START:])
+        if fields["v"] <= VERSION:
+            return _record(fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise JournalError("its checksum holds, but it is no record") from error
+    raise JournalError(f"the line has version {fields['v']}; this package reads up to {VERSION}")
+
+
+def _record(fields: dict[str, Any]) -> Record:
     return Record(
         step=fields["step"],
         time=fields["time"],

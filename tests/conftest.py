@@ -1,0 +1,60 @@
+"""What several test files share: an environment of their own, killed children, full disks."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("rl_logging", deadline=None)
+hypothesis.settings.load_profile("rl_logging")
+
+_FOREIGN = ("WANDB_", "CLEARML_", "TRAINS_", "MLFLOW_", "SWANLAB_", "SB3_")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes what belongs to the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def killed_child() -> Callable[[str, Path], list[str]]:
+    """Run a child that prints a line for each thing done; kill it in full swing.
+
+    :return: a function of the child's code and its one argument, giving the lines printed
+    """
+
+    def run(code: str, argument: Path) -> list[str]:
+        command = [sys.executable, "-c", code, str(argument)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            lines = [child.stdout.readline() for _ in range(200)]
+            child.send_signal(signal.SIGKILL)
+            lines += child.stdout.readlines()
+        assert child.returncode == -signal.SIGKILL
+        return [line[:-1] for line in lines if line.endswith("\n")]
+
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a file system is not permitted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
