@@ -1,11 +1,13 @@
 """Pictures of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rl_logging.formats import check_installed
 from rl_logging.formats.base import History
+
+_MARKED_POINTS = 50  # a curve of more is a plain line
 
 
 def learning_curve(history: History, path: str | Path, labels: Mapping[str, str], title: str) -> Path:
@@ -22,9 +24,11 @@ def learning_curve(history: History, path: str | Path, labels: Mapping[str, str]
 
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes: Any = figure.add_subplot()
-    for (key, label), style in zip(labels.items(), ("-", "o-"), strict=False):
+    for key, label in labels.items():
         if points := history.get(key):
-            axes.plot(*_columns(points), style, label=label, markersize=4)
+            steps, values = zip(*points, strict=True)
+            marker = "o" if len(points) <= _MARKED_POINTS else None
+            axes.plot(steps, values, label=label, marker=marker, markersize=4)
     axes.set(title=title, xlabel="step", ylabel="return")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -32,7 +36,3 @@ def learning_curve(history: History, path: str | Path, labels: Mapping[str, str]
         axes.legend(frameon=False)
     figure.savefig(path)
     return Path(path)
-
-
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [step for step, _ in points], [value for _, value in points]

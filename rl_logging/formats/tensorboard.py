@@ -76,6 +76,8 @@ class TensorBoardSender(Tracker):
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
+        if not values:
+            return
         writer = self.run
         try:
             writer.add_event(Event(wall_time=record.time, step=record.step, summary=Summary(value=values)))

@@ -1,0 +1,197 @@
+"""``rl-logging demo``: one training run into every output, and a check of what arrived."""
+
+import difflib
+import io
+import itertools
+import re
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from rl_logging.formats import TRACKERS, check_installed, check_names
+from rl_logging.readers import Comparison
+
+_ALGORITHMS = ("a2c", "ddpg", "dqn", "ppo", "sac", "td3")
+_ACTIONS = {"dqn": ("Discrete",), "ddpg": ("Box",), "sac": ("Box",), "td3": ("Box",)}
+_OUTPUTS = ("stdout", "log", "csv", "json", *TRACKERS)
+_EVAL_STEPS, _EVAL_EPISODES = 2048, 5  # PPO's dumps come every 2,048 steps too
+_RETURN = "rollout/ep_rew_mean"
+_CURVES = {_RETURN: "training (mean of 100 episodes)", "eval/mean_reward": f"evaluation ({_EVAL_EPISODES} episodes)"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and where to log it."""
+
+    algorithm: str
+    environment: str
+    timesteps: int
+    outputs: tuple[str, ...]
+    folder: Path
+    seed: int
+
+
+def plan(algo: str, env: str, timesteps: int, outputs: str, folder: str | None, seed: int) -> Plan:
+    """Check the options of the command, so that a bad one costs no training.
+
+    :raises ValueError: an option that is not allowed; the message says what is
+    :raises MissingBackendError: a package is missing
+    :raises OSError: the folder cannot be written
+    """
+    algorithm = algo.lower()
+    if algorithm not in _ALGORITHMS:
+        raise ValueError(f"--algo {algo!r} is unknown; allowed are {', '.join(_ALGORITHMS)}")
+    names = _OUTPUTS if outputs == "all" else tuple(name.strip() for name in outputs.split(","))
+    check_names(names)
+    if others := [name for name in names if name not in _OUTPUTS]:
+        raise ValueError(f"--outputs {others[0]!r} has nothing to show; allowed are {', '.join(_OUTPUTS)}")
+    check_installed("plot", "matplotlib")
+    _check_environment(algorithm, env)
+    path = Path(folder) if folder else _new_folder(f"{algorithm}_{env}")
+    if (path / "journal.jsonl").exists():
+        raise ValueError(f"--folder {folder!r} holds a run already; choose one that does not exist")
+    path.mkdir(parents=True, exist_ok=True)
+    return Plan(algorithm, env, timesteps, names, path, seed)
+
+
+def run(plan: Plan) -> int:
+    """Train, log, read back, compare.
+
+    :return: 0 if every output holds what the journal says it must, else 1
+    """
+    from rl_logging.compose import configure
+    from rl_logging.formats.human import FixedHumanOutputFormat
+    from rl_logging.plots import learning_curve
+    from rl_logging.readers import compare, journal_history, read_records
+
+    screen = Console(highlight=False)
+    screen.print(f"Training {plan.algorithm.upper()} on {plan.environment} for {plan.timesteps:,} steps.")
+    formats = [
+        FixedHumanOutputFormat(_Printed(), name="stdout") if name == "stdout" else name for name in plan.outputs
+    ]
+    with configure(plan.folder, formats, **_offline(plan)) as logger:
+        _train(plan, logger)
+
+    screen.print("\nReading every output back.")
+    records = read_records(plan.folder)
+    history = journal_history(records)
+    title = f"{plan.algorithm.upper()} on {plan.environment}"
+    picture = learning_curve(history, plan.folder / "learning_curve.png", _CURVES, title)
+    comparisons = [compare(output, records) for output in logger.output_formats]
+    screen.print(_tree(plan.folder))
+    screen.print(_table([Comparison("journal", history, ()), *comparisons]))
+    screen.print(f"Learning curve: {picture}")
+    for output in logger.output_formats:
+        if command := output.viewer():
+            screen.print(f"To open {output.name}: {command}", soft_wrap=True)
+    return int(any(comparison.differences for comparison in comparisons))
+
+
+def _train(plan: Plan, logger: Any) -> None:
+    import gymnasium
+    import stable_baselines3
+    from stable_baselines3.common.callbacks import EvalCallback
+    from stable_baselines3.common.monitor import Monitor
+
+    algorithm = getattr(stable_baselines3, plan.algorithm.upper())
+    model = algorithm("MlpPolicy", plan.environment, seed=plan.seed, device="cpu")
+    model.set_logger(logger)
+    evaluation = EvalCallback(
+        Monitor(gymnasium.make(plan.environment)),
+        n_eval_episodes=_EVAL_EPISODES,
+        eval_freq=_EVAL_STEPS,
+        verbose=0,
+    )
+    model.learn(plan.timesteps, callback=evaluation, progress_bar=sys.stdout.isatty())
+
+
+def _offline(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Arguments that keep every tracker on this machine, also where there is an account."""
+    store = plan.folder.absolute().parent / "mlflow.db"
+    arguments: dict[str, dict[str, Any]] = {
+        "mlflow": {"tracking_uri": f"sqlite:///{store}"},
+        "wandb": {"mode": "offline"},
+        "clearml": {"offline": True},
+        # SwanLab's own page shows runs of its local mode only, which needs its dashboard package.
+        "swanlab": {"mode": "local" if find_spec("swanboard") else "offline"},
+    }
+    return {name: given for name, given in arguments.items() if name in plan.outputs}
+
+
+def _check_environment(algorithm: str, name: str) -> None:
+    import gymnasium
+
+    try:
+        environment = gymnasium.make(name)
+    except gymnasium.error.Error as error:
+        near = difflib.get_close_matches(name, gymnasium.registry, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "allowed is what Gymnasium knows, such as CartPole-v1"
+        raise ValueError(f"--env {name!r} cannot be made ({' '.join(str(error).split())}); {hint}") from error
+    actions = type(environment.action_space).__name__
+    environment.close()
+    allowed = _ACTIONS.get(algorithm, ("Box", "Discrete", "MultiDiscrete", "MultiBinary"))
+    if actions not in allowed:
+        raise ValueError(f"--algo {algorithm!r} needs {' or '.join(allowed)} actions; {name} has {actions}")
+
+
+def _new_folder(name: str) -> Path:
+    """The first of ``runs/name_001``, ``runs/name_002``, … that does not exist."""
+    name = re.sub(r"[^\w.-]", "_", name).lower()
+    numbers = itertools.count(1)
+    return next(path for n in numbers if not (path := Path("runs", f"{name}_{n:03}")).exists())
+
+
+class _Printed(io.StringIO):
+    """The console, and a copy of what was printed there."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stdout.encoding
+
+    def fileno(self) -> int:
+        return sys.stdout.fileno()
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(text)
+        return super().write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def _tree(folder: Path) -> Tree:
+    tree = Tree(Text(f"{folder}/"))
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            files = [file for file in path.rglob("*") if file.is_file()]
+            size = decimal(sum(file.stat().st_size for file in files))
+            tree.add(Text(f"{path.name}/  {len(files)} files, {size}"))
+        else:
+            tree.add(Text(f"{path.name}  {decimal(path.stat().st_size)}"))
+    return tree
+
+
+def _table(comparisons: list[Comparison]) -> Table:
+    table = Table(title="What arrived where", title_justify="left")
+    table.add_column("output")
+    for name in ("keys", "points", f"last {_RETURN}"):
+        table.add_column(name, justify="right")
+    table.add_column("against the journal")
+    for comparison in comparisons:
+        last = comparison.last(_RETURN)
+        table.add_row(
+            comparison.output,
+            str(len(comparison.history)),
+            str(comparison.points),
+            "-" if last is None else f"{last:.7g}",
+            Text("\n".join(comparison.differences) or "equal"),
+        )
+    return table
