@@ -7,7 +7,7 @@ milliseconds.
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 INDENT = "   "  # before a key that stands under its tag
 _CUT = "..."
@@ -75,7 +75,7 @@ def group(entries: Iterable[tuple[str, str]]) -> list[Row]:
     tags: dict[str, list[Row]] = defaultdict(list)
     for key, text in entries:
         end = key.find("/") + 1
-        tag = key[:end] if end > 1 else ""
+        tag = key[:end] if 1 < end < len(key) else ""
         tags[tag].append((key[len(tag) :], text))
     rows: list[Row] = sorted(tags.pop("", []))
     for tag in sorted(tags):
@@ -119,7 +119,7 @@ def draw(rows: Sequence[Row], widths: tuple[int, int], left: str, right: str) ->
     return "\n".join([*lines, "-" * total, ""])
 
 
-def read(text: str, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
+def read(text: str, keys: Collection[str]) -> dict[str, list[tuple[int, float]]]:
     """The numbers of the tables in a text, with their steps.
 
     :param keys: the keys that may stand there, to tell what a shortened one was
@@ -132,14 +132,14 @@ def read(text: str, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
         elif step is None or not line.startswith("| ") or not line.endswith(" |"):
             step = None
         else:
-            key, _, value = line[2:-2].rpartition(" | ")
-            if not value.strip():
-                tag = key.rstrip()
-                continue
-            key = tag + key[len(INDENT) :].rstrip() if key.startswith(INDENT) else key.rstrip()
+            key, _, value = (cell.rstrip() for cell in line[2:-2].rpartition(" | "))
+            if key.startswith(INDENT):
+                key = tag + key[len(INDENT) :]
+            else:
+                tag = key  # that of the rows below it, or else a key which has none below it
             number = _number(value)
             if number is not None:
-                points[_full(key, tag, keys)].append((step, number))
+                points[_full(key, keys)].append((step, number))
     return dict(points)
 
 
@@ -152,8 +152,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _full(key: str, tag: str, keys: Iterable[str]) -> str:
-    if _CUT not in key:
+def _full(key: str, keys: Collection[str]) -> str:
+    if _CUT not in key or key in keys:
         return key
-    start, _, end = key.rpartition(_CUT)
-    return next((k for k in keys if k.startswith(start) and k.endswith(end)), key)
+    shortened = re.compile(".*".join(map(re.escape, key.split(_CUT))), re.DOTALL)
+    return next(filter(shortened.fullmatch, keys), key)

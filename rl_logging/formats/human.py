@@ -59,6 +59,7 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
         self._digits = _FILE_DIGITS if self.own_file else _CONSOLE_DIGITS
         if isinstance(filename_or_file, (str, Path)):
             self._file = AppendFile(filename_or_file)
+            self._file.repair()
         elif hasattr(filename_or_file, "write"):
             self.file = filename_or_file  # type: ignore[assignment]
         else:
