@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rl_logging.formats.sb3 import OutputFormat
     from rl_logging.formats.trackers import (
         ClearMLOutputFormat,
-        MLflowOutputFormat,
         MLFlowOutputFormat,
+        MLflowOutputFormat,
         SwanLabOutputFormat,
         TensorBoardOutputFormat,
         WandBOutputFormat,
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "stable_baselines3.common.logger": "DEBUG DISABLED ERROR INFO WARN Figure FormatUnsupportedError HParam Image "
-    "KVWriter SeqWriter Video",
     "rl_logging.compose": "configure make_output_format",
     "rl_logging.errors": "JournalError MissingBackendError",
     "rl_logging.formats.csv": "CSVOutputFormat",
@@ -56,11 +54,13 @@ _MODULES = {
     "rl_logging.formats.json": "JSONOutputFormat",
     "rl_logging.formats.memory": "MemoryOutputFormat",
     "rl_logging.formats.sb3": "OutputFormat",
-    "rl_logging.formats.trackers": "ClearMLOutputFormat MLFlowOutputFormat MLflowOutputFormat SwanLabOutputFormat "
-    "TensorBoardOutputFormat WandBOutputFormat",
+    "rl_logging.formats.trackers": """ClearMLOutputFormat MLFlowOutputFormat MLflowOutputFormat
+        SwanLabOutputFormat TensorBoardOutputFormat WandBOutputFormat""",
     "rl_logging.journal": "Journal",
     "rl_logging.logger": "Logger",
     "rl_logging.record": "Record",
+    "stable_baselines3.common.logger": """DEBUG DISABLED ERROR INFO WARN Figure FormatUnsupportedError
+        HParam Image KVWriter SeqWriter Video""",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 
@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     demo.add_argument("--algo", default="ppo", help="a2c, ddpg, dqn, ppo, sac or td3")
     demo.add_argument("--env", default="CartPole-v1", help="a Gymnasium environment")
-    demo.add_argument("--timesteps", default=30_000, type=_positive, help="how long to train, in steps")
+    demo.add_argument("--timesteps", default=30_000, type=_whole(1), help="how long to train, in steps")
     demo.add_argument("--outputs", default="all", help="names, separated by commas, or all")
     demo.add_argument("--folder", help="the run folder (default: a new one in runs/)")
-    demo.add_argument("--seed", default=0, type=int, help="of the environment and the agent")
+    demo.add_argument("--seed", default=0, type=_whole(0), help="of the environment and the agent")
     demo.set_defaults(run=_demo)
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
@@ -49,16 +49,20 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         plan = demo.plan(
             options.algo, options.env, options.timesteps, options.outputs, options.folder, options.seed
         )
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError) as error:
         parser.error(" ".join(str(error).split()))
     return demo.run(plan)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return number
+def _whole(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers from ``least`` on."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return parse
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def configure(
 
     The run's journal is always written. ::
 
-        logger = configure("runs/ppo_001", ["stdout", "csv", "mlflow"], mlflow={"experiment_name": "cartpole"})
+        logger = configure("runs/ppo_001", ["stdout", "mlflow"], mlflow={"experiment_name": "cartpole"})
         model.set_logger(logger)
 
     :param folder: the run folder; by default ``$SB3_LOGDIR``, else a new temporary folder

@@ -3,6 +3,7 @@
 import difflib
 import io
 import itertools
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from rl_logging.formats import TRACKERS, check_installed, check_names
+from rl_logging.formats.base import Sender
 from rl_logging.readers import Comparison
 
 _ALGORITHMS = ("a2c", "ddpg", "dqn", "ppo", "sac", "td3")
@@ -24,7 +26,10 @@ _ACTIONS = {"dqn": ("Discrete",), "ddpg": ("Box",), "sac": ("Box",), "td3": ("Bo
 _OUTPUTS = ("stdout", "log", "csv", "json", *TRACKERS)
 _EVAL_STEPS, _EVAL_EPISODES = 2048, 5  # PPO's dumps come every 2,048 steps too
 _RETURN = "rollout/ep_rew_mean"
-_CURVES = {_RETURN: "training (mean of 100 episodes)", "eval/mean_reward": f"evaluation ({_EVAL_EPISODES} episodes)"}
+_CURVES = {
+    _RETURN: "training (mean of 100 episodes)",
+    "eval/mean_reward": f"evaluation ({_EVAL_EPISODES} episodes)",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,6 @@ def plan(algo: str, env: str, timesteps: int, outputs: str, folder: str | None, 
 
     :raises ValueError: an option that is not allowed; the message says what is
     :raises MissingBackendError: a package is missing
-    :raises OSError: the folder cannot be written
     """
     algorithm = algo.lower()
     if algorithm not in _ALGORITHMS:
@@ -58,7 +62,14 @@ def plan(algo: str, env: str, timesteps: int, outputs: str, folder: str | None, 
     path = Path(folder) if folder else _new_folder(f"{algorithm}_{env}")
     if (path / "journal.jsonl").exists():
         raise ValueError(f"--folder {folder!r} holds a run already; choose one that does not exist")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--folder {str(path)!r} cannot be made: {error.strerror}; choose another"
+        ) from error
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"--folder {str(path)!r} cannot be written; choose another")
     return Plan(algorithm, env, timesteps, names, path, seed)
 
 
@@ -75,7 +86,8 @@ def run(plan: Plan) -> int:
     screen = Console(highlight=False)
     screen.print(f"Training {plan.algorithm.upper()} on {plan.environment} for {plan.timesteps:,} steps.")
     formats = [
-        FixedHumanOutputFormat(_Printed(), name="stdout") if name == "stdout" else name for name in plan.outputs
+        FixedHumanOutputFormat(_Printed(), name="stdout") if name == "stdout" else name
+        for name in plan.outputs
     ]
     with configure(plan.folder, formats, **_offline(plan)) as logger:
         _train(plan, logger)
@@ -85,11 +97,12 @@ def run(plan: Plan) -> int:
     history = journal_history(records)
     title = f"{plan.algorithm.upper()} on {plan.environment}"
     picture = learning_curve(history, plan.folder / "learning_curve.png", _CURVES, title)
-    comparisons = [compare(output, records) for output in logger.output_formats]
+    outputs = [output for output in logger.output_formats if isinstance(output, Sender)]
+    comparisons = [compare(output, records) for output in outputs]
     screen.print(_tree(plan.folder))
-    screen.print(_table([Comparison("journal", history, ()), *comparisons]))
+    screen.print(_table([Comparison("journal", history), *comparisons]))
     screen.print(f"Learning curve: {picture}")
-    for output in logger.output_formats:
+    for output in outputs:
         if command := output.viewer():
             screen.print(f"To open {output.name}: {command}", soft_wrap=True)
     return int(any(comparison.differences for comparison in comparisons))
@@ -133,7 +146,9 @@ def _check_environment(algorithm: str, name: str) -> None:
         environment = gymnasium.make(name)
     except gymnasium.error.Error as error:
         near = difflib.get_close_matches(name, gymnasium.registry, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "allowed is what Gymnasium knows, such as CartPole-v1"
+        hint = (
+            f"did you mean {near[0]!r}?" if near else "allowed is what Gymnasium knows, such as CartPole-v1"
+        )
         raise ValueError(f"--env {name!r} cannot be made ({' '.join(str(error).split())}); {hint}") from error
     actions = type(environment.action_space).__name__
     environment.close()
@@ -167,6 +182,13 @@ class _Printed(io.StringIO):
         sys.stdout.flush()
 
 
+def _without(comparison: Comparison) -> str:
+    """What an output was never to hold, in words."""
+    parts = {"excluded": comparison.excluded, "beyond its limits": comparison.beyond_limits}
+    words = ", ".join(f"{count} points {why}" for why, count in parts.items() if count)
+    return f" ({words})" if words else ""
+
+
 def _tree(folder: Path) -> Tree:
     tree = Tree(Text(f"{folder}/"))
     for path in sorted(folder.iterdir()):
@@ -192,6 +214,6 @@ def _table(comparisons: list[Comparison]) -> Table:
             str(len(comparison.history)),
             str(comparison.points),
             "-" if last is None else f"{last:.7g}",
-            Text("\n".join(comparison.differences) or "equal"),
+            Text("\n".join(comparison.differences) or f"equal{_without(comparison)}"),
         )
     return table

@@ -6,6 +6,7 @@ writer cuts it off.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rl_logging.appendfile import AppendFile, blocks_from_end
@@ -26,23 +27,36 @@ class Journal:
         last = _last_record(self.path)
         self.last_seq = last.seq if last else 0
         self.last_step = last.step if last else 0
+        self._time = last.time if last else 0.0
+        self._steps = {self.last_step}  # those of records at that time
 
     @property
     def path(self) -> Path:
         return self._file.path
 
     def append(self, record: Record) -> Record:
-        """Write the record and return it with its number.
+        """Write the record and return it with its number, and a time that is its own.
+
+        No two records have both step and millisecond in common: some trackers could not
+        tell a real repeat from one record that is delivered twice.
 
         :raises OSError: it is not in the file; nothing of it is
         """
-        record = record.numbered(self.last_seq + 1)
+        record = replace(record, seq=self.last_seq + 1, time=self._free_time(record))
         self._file.append(encode(record))
         self.last_seq, self.last_step = record.seq, record.step
         return record
 
     def close(self) -> None:
         self._file.close()
+
+    def _free_time(self, record: Record) -> float:
+        if record.time > self._time:
+            self._time, self._steps = record.time, set()
+        elif record.step in self._steps:
+            self._time, self._steps = round(self._time + 0.001, 3), set()
+        self._steps.add(record.step)
+        return self._time
 
 
 def read(path: str | Path, on_damage: Callable[[int, JournalError], None] | None = None) -> Iterator[Record]:

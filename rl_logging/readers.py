@@ -16,16 +16,20 @@ class Comparison:
     :param output: the output's name
     :param history: the points that its own reader finds
     :param differences: one line for each key that differs; empty when all is there
+    :param excluded: how many points of the journal were not for this output
+    :param beyond_limits: how many it cannot hold
     """
 
     output: str
     history: History
-    differences: tuple[str, ...]
+    differences: tuple[str, ...] = ()
+    excluded: int = 0
+    beyond_limits: int = 0
 
     @property
     def points(self) -> int:
         """How many points it holds."""
-        return sum(map(len, self.history.values()))
+        return _points(self.history)
 
     def last(self, key: str) -> float | None:
         """The value that arrived last under a key."""
@@ -57,7 +61,18 @@ def compare(output: Sender, records: Sequence[Record]) -> Comparison:
     found, expected = output.history(), output.expected(records)
     keys = [*expected, *(key for key in found if key not in expected)]
     lines = (_difference(key, expected.get(key, []), found.get(key, [])) for key in keys)
-    return Comparison(output.name, found, tuple(line for line in lines if line))
+    meant = _points(journal_history([record.without(output.name) for record in records]))
+    return Comparison(
+        output.name,
+        found,
+        tuple(line for line in lines if line),
+        excluded=_points(journal_history(records)) - meant,
+        beyond_limits=meant - _points(expected),
+    )
+
+
+def _points(history: History) -> int:
+    return sum(map(len, history.values()))
 
 
 def _difference(key: str, expected: list[tuple[int, float]], found: list[tuple[int, float]]) -> str | None:

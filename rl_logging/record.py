@@ -59,10 +59,6 @@ class Record:
         values = {k: v for k, v in self.values.items() if k not in hidden or output not in hidden[k]}
         return replace(self, values=values, excluded={})
 
-    def numbered(self, seq: int) -> "Record":
-        """The same record with its number in the journal."""
-        return replace(self, seq=seq)
-
 
 def make_record(
     key_values: Mapping[Any, Any], key_excluded: Mapping[Any, Any], step: int, kind: str = METRICS

@@ -12,6 +12,7 @@ from typing import Any
 from rl_logging.formats.base import History, Sender, with_digest
 from rl_logging.formats.tracker import Tracker, environment, message_line, quiet, unpatched
 from rl_logging.record import Record
+from rl_logging.values import to_float
 
 _TITLE = "metrics"  # of a key without a slash
 _RETRIES = dict.fromkeys(("total", "connect", "read", "redirect", "status"), 1)
@@ -73,7 +74,8 @@ class ClearMLSender(Tracker):
             from clearml.utilities.check_updates import CheckPackageUpdates
 
             given = self.project_name or self.task_name or self.init
-            if not given and (active := Task.current_task()) is not None:
+            active = None if given else Task.current_task()
+            if active is not None:
                 self.owns_run = False
                 return active
             config_obj.set_overrides(_OVERRIDES)
@@ -94,8 +96,8 @@ class ClearMLSender(Tracker):
         self.run.get_logger().report_text(message_line(record), print_console=False)
 
     def held(self, value: float, step: int) -> float | None:
-        number = super().held(value, step)
-        return number if number is not None and math.isfinite(number) else None
+        number = to_float(value)
+        return number if math.isfinite(number) else None
 
     def rename(self, key: str) -> str:
         title, _, series = key.partition("/")

@@ -12,6 +12,7 @@ from typing import Any
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.tracker import Tracker, environment, message_line
 from rl_logging.record import Record
+from rl_logging.values import to_float
 
 _KEY_LENGTH = 250 - len("-12345678")  # MLflow's limit, less what a changed key gets
 _METRICS, _TAGS, _TAG_LENGTH = 1000, 100, 5000  # a request, a request, characters: the REST API's limits
@@ -118,7 +119,7 @@ class MLflowSender(Tracker):
                 self._send_messages(self.run.info.run_id)
 
     def held(self, value: float, step: int) -> float:
-        return min(max(super().held(value, step), -_LARGEST), _LARGEST)
+        return min(max(to_float(value), -_LARGEST), _LARGEST)
 
     def clean(self, key: str) -> str:
         parts = re.sub(r"[^/\w.\- :]", "_", key).split("/")

@@ -9,6 +9,7 @@ from typing import Any
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.tracker import Tracker, message_line, quiet, unpatched
 from rl_logging.record import Record
+from rl_logging.values import to_float
 
 _KEY_LENGTH = 512 - len("-12345678")  # SwanLab's limit, less what a changed key gets
 _LARGEST_STEP = 1 << 48
@@ -99,7 +100,7 @@ class SwanLabSender(Tracker):
         self.run.log({"messages": swanlab.Text(message_line(record))}, step=self._messages)
 
     def held(self, value: float, step: int) -> float | None:
-        return super().held(value, step) if 0 <= step <= _LARGEST_STEP else None
+        return to_float(value) if 0 <= step <= _LARGEST_STEP else None
 
     def clean(self, key: str) -> str:
         # SwanLab strips these itself, so that two keys would meet, and hides its own prefix.

@@ -8,6 +8,7 @@ import numpy as np
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.tracker import Tracker, message_line
 from rl_logging.record import Record
+from rl_logging.values import to_float
 
 _BINS = 30
 
@@ -55,7 +56,7 @@ class TensorBoardSender(Tracker):
 
     def held(self, value: float, step: int) -> float:
         with np.errstate(over="ignore"):  # beyond float32's range is infinite, as TensorBoard has it
-            return float(np.float32(super().held(value, step)))
+            return float(np.float32(to_float(value)))
 
     def finish(self, run: Any) -> None:
         run.close()

@@ -158,5 +158,3 @@ def message_line(record: Record) -> str:
     """A message as one line of a tracker's log."""
     level, message = record.values["level"], record.values["message"]
     return f"[step {record.step}] {level}: {message}"
-
-

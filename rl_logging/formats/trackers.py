@@ -21,7 +21,13 @@ from rl_logging.record import Record, make_record, message_record, to_step
 from rl_logging.values import Described, Value, rich_kind, to_text
 
 _DRAWN_BY_SB3 = ("image", "figure", "hparam")
-_REFUSED = (AssertionError, ImportError, RuntimeError, TypeError, ValueError)  # what SB3 raises for a bad value
+_REFUSED = (
+    AssertionError,
+    ImportError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # what SB3 raises for a bad value
 
 
 class TrackerOutput(OutputFormat):
