@@ -54,19 +54,19 @@ class Logger(sb3.Logger):
         :param value: a number, text, array, tensor, or one of SB3's rich values
         :param exclude: the outputs that shall not get it, by name
         """
-        self._buffered(super().record, key, detached(value), exclude)
+        self._buffered(super().record, key, value, exclude)
 
     def record_mean(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         """As :meth:`record`, but of several values under one key, the mean.
 
         A value that has no mean is kept as :meth:`record` keeps it.
         """
-        self._buffered(super().record_mean, key, detached(value), exclude)
+        self._buffered(super().record_mean, key, value, exclude)
 
     def _buffered(self, keep: Callable[..., None], key: Any, value: Any, exclude: Any) -> None:
         with self._lock:
             try:
-                keep(key, value, exclude)
+                keep(key, detached(value), exclude)
             except Exception as error:  # an unhashable key, or a value without a mean
                 self._trouble.tell("record", f"{to_text(key)}: kept as it is: {describe(error)}")
                 super().record(key if isinstance(key, str) else key_name(key), value, exclude)

@@ -10,6 +10,7 @@ object whose ``"$"`` names it: ``float`` (NaN and infinities), ``int`` (beyond 6
 hexadecimal), ``json`` (lists and dicts), or the kind of a rich value.
 """
 
+import functools
 import json
 import math
 import time
@@ -72,7 +73,7 @@ def make_record(
     values: dict[str, Value] = {}
     excluded: dict[str, tuple[str, ...]] = {}
     for key, value in key_values.items():
-        name = key_name(key)
+        name = _text_name(key) if type(key) is str else key_name(key)
         while name in values:  # two keys that differ only in type are both kept
             name += "_"
         values[name] = to_plain(value)
@@ -94,7 +95,12 @@ def key_name(key: Any) -> str:
     A key that is no text gets its type, ``1 (int)``, so that ``1`` and ``"1"`` stay apart;
     ``step``, ``time`` and ``global_step``, which outputs use themselves, get an underscore.
     """
-    name = to_utf8(str.__str__(key)) if isinstance(key, str) else f"{to_text(key)} ({type(key).__name__})"
+    return _text_name(str.__str__(key) if isinstance(key, str) else f"{to_text(key)} ({type(key).__name__})")
+
+
+@functools.lru_cache(maxsize=10_000)  # a run uses the same keys at every dump
+def _text_name(key: str) -> str:
+    name = to_utf8(key)
     return name + "_" if name.rstrip("_") in RESERVED_KEYS else name
 
 

@@ -42,7 +42,7 @@ def cells(text: str) -> int:
 
 def pad(text: str, width: int) -> str:
     """The text filled up with spaces."""
-    return text + " " * (width - cells(text))
+    return text.ljust(width) if text.isascii() else text + " " * (width - cells(text))
 
 
 def keep_start(text: str, width: int) -> str:
@@ -97,10 +97,9 @@ class Layout:
         """
         # What is wider than the bound sticks out of its row rather than widen every table.
         most = _KEY_WIDTHS[1] if room is None else room, _VALUE_WIDTHS[1]
-        columns = zip(*((cells(key), cells(value)) for key, value in rows), strict=True)
         keys, values = (
-            max([wanted, *(width for width in widths if width <= bound)])
-            for wanted, bound, widths in zip(self._wanted, most, columns, strict=True)
+            max([wanted, *(width for width in map(cells, column) if width <= bound)])
+            for wanted, bound, column in zip(self._wanted, most, zip(*rows, strict=True), strict=True)
         )
         self._wanted = keys, values
         if room is None or keys + values + _FRAME <= room:

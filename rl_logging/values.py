@@ -9,7 +9,7 @@ nothing here imports torch or SB3: their types exist only if somebody else did.
 import math
 import numbers
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,16 @@ _RICH = ("Video", "Image", "Figure", "HParam")
 _TEXT_ARRAY_SIZE = 8  # a longer array is shown by its shape
 _CONTAINERS = (Mapping, list, tuple, set, frozenset)
 _MAX_DEPTH = 32  # deeper nesting, or a list that holds itself, becomes text
+# The common numbers, which need no closer look: a run records hundreds at every dump.
+_NUMBERS: dict[type, Callable[[Any], Value]] = {
+    float: float,
+    int: int,
+    bool: bool,
+    np.float64: float,
+    np.float32: float,
+    np.int64: int,
+    np.int32: int,
+}
 _PRINTABLE_INT_BITS = 4096  # Python refuses to print integers of more than 4,300 digits
 
 
@@ -41,6 +51,8 @@ def is_number(value: Value) -> bool:
 
 def detached(value: Any) -> Any:
     """The value without the graph that a torch tensor would keep alive."""
+    if type(value) in _NUMBERS:
+        return value
     torch = sys.modules.get("torch")
     return value.detach() if torch is not None and isinstance(value, torch.Tensor) else value
 
@@ -52,16 +64,16 @@ def to_plain(value: Any) -> Value:
     ``float(value)`` or ``int(value)`` gives. An object that is nothing of the kind
     becomes its text.
     """
-    kind = type(value)
-    if kind is float or kind is int or kind is bool or value is None:
-        return value
     try:
-        return to_utf8(value) if kind is str else _convert(value)
+        number = _NUMBERS.get(type(value))
+        return _convert(value) if number is None else number(value)
     except Exception:  # the object's own code may raise anything; its text is what is left of it
         return to_text(value)
 
 
 def _convert(value: Any) -> Value:
+    if value is None:
+        return None
     if isinstance(value, str):
         return to_utf8(str.__str__(value))
     if isinstance(value, np.generic):
@@ -143,6 +155,8 @@ def to_text(value: Any) -> str:
 
 def rich_kind(value: Any) -> str | None:
     """``"video"``, ``"image"``, ``"figure"`` or ``"hparam"`` for SB3's rich values, else None."""
+    if isinstance(value, (float, int, str)):  # first, since nearly all are
+        return None
     if isinstance(value, Described):
         return value.kind
     sb3 = sys.modules.get(_SB3_LOGGER)
