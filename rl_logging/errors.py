@@ -2,8 +2,10 @@
 
 import logging
 import time
+import traceback
 from collections.abc import Callable
 
+_TRACEBACK_FRAMES = 3
 _log = logging.getLogger("rl_logging")
 
 
@@ -50,5 +52,11 @@ class Trouble:
             self._seen[topic] = (due, pause_s, left_out + 1)
             return
         again = f" ({left_out} more like it since the last message)" if left_out else ""
-        _log.warning("%s%s", message, again, exc_info=error if topic not in self._seen else None)
+        trace = "" if error is None or topic in self._seen else f"\n{_short_traceback(error)}"
+        _log.warning("%s%s%s", message, again, trace)
         self._seen[topic] = (now + pause_s, pause_s * self._growth, 0)
+
+
+def _short_traceback(error: BaseException) -> str:
+    """Where an error came from; SDKs' whole tracebacks fill several screens."""
+    return "".join(traceback.format_exception(error, limit=-_TRACEBACK_FRAMES, chain=False)).rstrip()

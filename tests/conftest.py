@@ -1,5 +1,6 @@
 """What several test files share: an environment of their own, killed children, full disks."""
 
+import io
 import os
 import signal
 import subprocess
@@ -58,3 +59,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a file system is not permitted here")
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard output as a text that can be read back."""
+    text = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", text)
+    return text

@@ -100,21 +100,22 @@ def check_installed(name: str, package: str | None) -> None:
         raise MissingBackendError(name, extra=name)
 
 
-def make_output(name: str, folder: str | Path, **arguments: Any) -> "OutputFormat":
+def make_output(_format: str, folder: str | Path, /, **arguments: Any) -> "OutputFormat":
     """Build an output that keeps what is local in a run folder.
 
+    :param _format: the output's name in the registry
     :param arguments: for the output's constructor
     :raises ValueError: the name is unknown
     :raises MissingBackendError: its package is not installed
     :raises TypeError: an argument that its constructor does not have
     """
-    check_names([name])
-    output = load(formats()[name].output)
+    check_names([_format])
+    output = load(formats()[_format].output)
     parameters = inspect.signature(output).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for wrong in arguments.keys() - parameters.keys():
-            raise TypeError(f"{name} has no argument {wrong!r}; it has {', '.join(parameters)}")
-    built: OutputFormat = output.in_folder(Path(folder), **{"name": name, **arguments})
+            raise TypeError(f"{_format} has no argument {wrong!r}; it has {', '.join(parameters)}")
+    built: OutputFormat = output.in_folder(Path(folder), **{"name": _format, **arguments})
     return built
 
 

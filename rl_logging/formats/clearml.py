@@ -164,12 +164,12 @@ def _has_credentials() -> bool:
 
 def _events(session: Path) -> Iterator[dict[str, Any]]:
     """The events of an offline session's folder, or of the archive that closing it makes."""
-    archive = session.with_name(session.name + ".zip")
     if session.is_dir():
-        text = (session / "metrics.jsonl").read_text("utf-8")
+        metrics = session / "metrics.jsonl"
+        text = metrics.read_text("utf-8") if metrics.exists() else ""
     else:
-        with zipfile.ZipFile(archive) as file:
-            text = file.read("metrics.jsonl").decode("utf-8")
+        with zipfile.ZipFile(session.with_name(session.name + ".zip")) as file:
+            text = file.read("metrics.jsonl").decode("utf-8") if "metrics.jsonl" in file.namelist() else ""
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):  # a torn last line
             yield from json.loads(line)

@@ -25,7 +25,7 @@ from rl_logging.formats.base import History, Sender
 from rl_logging.formats.sb3 import OutputFormat
 from rl_logging.record import Record
 from rl_logging.texttable import Layout, keep_both_ends, keep_start, visible
-from rl_logging.values import Value, number_text, short_text
+from rl_logging.values import Value, number_text, short_text, to_float
 
 _CONSOLE_DIGITS, _FILE_DIGITS = 5, 7  # 7 is what a float32 holds
 _NARROWEST = 20
@@ -94,7 +94,7 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
         return shown
 
     def held(self, value: float, step: int) -> float:
-        return value if isinstance(value, int) else float(number_text(value, self._digits))
+        return to_float(value) if isinstance(value, int) else float(number_text(value, self._digits))
 
     def history(self) -> History:
         if self.own_file:

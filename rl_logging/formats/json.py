@@ -15,7 +15,7 @@ from rl_logging.appendfile import AppendFile
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.sb3 import OutputFormat
 from rl_logging.record import Record
-from rl_logging.values import Value, number_text, short_text
+from rl_logging.values import Value, number_text, short_text, to_float
 
 _INT64 = 1 << 63
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -58,7 +58,7 @@ class JSONOutputFormat(OutputFormat):
                 for key, value in row.items():
                     value = _NOT_FINITE.get(value, value) if isinstance(value, str) else value
                     if key not in ("step", "time") and isinstance(value, (int, float)):
-                        points.setdefault(key, []).append((row["step"], value))
+                        points.setdefault(key, []).append((row["step"], to_float(value)))
         return points
 
     def close(self) -> None:

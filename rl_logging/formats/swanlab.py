@@ -85,13 +85,16 @@ class SwanLabSender(Tracker):
     def emit(self, record: Record) -> None:
         import swanlab
 
-        numbers = self.taken(record)
-        for key in [key for key in numbers if self._last_steps.get(key) == record.step]:
-            self.refuse(key, record.step, self.limit)
-            del numbers[key]
-        self._last_steps.update(dict.fromkeys(numbers, record.step))
         texts = {key: swanlab.Text(text) for key, text in self.texts(record).items()}
-        self.run.log({**numbers, **texts}, step=record.step)
+        row = {**self.taken(record), **texts}
+        for key in list(row):
+            # The numbers of such a step are out already.
+            if self._last_steps.get(key) == record.step or self.held(0.0, record.step) is None:
+                self.refuse(key, record.step, self.limit)
+                del row[key]
+        if row:
+            self._last_steps.update(dict.fromkeys(row, record.step))
+            self.run.log(row, step=record.step)
 
     def emit_text(self, record: Record) -> None:
         import swanlab

@@ -1,16 +1,23 @@
 """TensorBoard: event files, one event a dump, written without torch."""
 
+import io
+import itertools
+import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rl_logging.appendfile import AppendFile
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.tracker import Tracker, message_line
 from rl_logging.record import Record
 from rl_logging.values import to_float
 
 _BINS = 30
+_numbers = itertools.count()  # two files of one process and second
 
 
 class TensorBoardSender(Tracker):
@@ -35,9 +42,14 @@ class TensorBoardSender(Tracker):
         return cls(**{"folder": folder / "tb", **arguments})
 
     def open(self) -> Any:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.compat.proto.event_pb2 import Event
 
-        return EventFileWriter(str(self.local_folder))
+        # TensorBoard's own writer hands each event to a thread, which dies with its first error.
+        now, number = int(time.time()), next(_numbers)
+        name = f"events.out.tfevents.{now:010}.{socket.gethostname()}.{os.getpid()}.{number}.rl_logging"
+        file = AppendFile(self.local_folder / name)
+        _append(file, Event(wall_time=now, file_version="brain.Event:2"))
+        return file
 
     def emit(self, record: Record) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -77,15 +89,17 @@ class TensorBoardSender(Tracker):
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if not values:
-            return
-        writer = self.run
-        try:
-            writer.add_event(Event(wall_time=record.time, step=record.step, summary=Summary(value=values)))
-            writer.flush()
-        except Exception:
-            self._run = None  # its thread died with the error: the next record opens another file
-            raise
+        if values:
+            summary = Summary(value=values)
+            _append(self.run, Event(wall_time=record.time, step=record.step, summary=summary))
+
+
+def _append(file: AppendFile, event: Any) -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    framed = io.BytesIO()
+    RecordWriter(framed).write(event.SerializeToString())
+    file.append(framed.getvalue())
 
 
 def _text(key: str, text: str) -> Any:

@@ -1,0 +1,110 @@
+"""ClearML, offline, read back from its session."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from rl_logging import ClearMLOutputFormat, Logger
+
+
+def output_in(folder: Path, **arguments: object) -> ClearMLOutputFormat:
+    return ClearMLOutputFormat(folder=folder, offline=True, **arguments)  # type: ignore[arg-type]
+
+
+def session_file(folder: Path, name: str) -> str:
+    (archive,) = folder.glob("offline/*.zip")
+    with zipfile.ZipFile(archive) as file:
+        return file.read(name).decode()
+
+
+def test_title_and_series_are_the_keys_parts(tmp_path: Path) -> None:
+    """Curves that belong together share a plot."""
+    output = output_in(tmp_path)
+    output.write({"loss/train/a": 1.0, "reward": 2.0}, {"loss/train/a": (), "reward": ()}, 3)
+    output.close()
+
+    events = [
+        event for line in session_file(tmp_path, "metrics.jsonl").splitlines() for event in json.loads(line)
+    ]
+
+    assert [(e["metric"], e["variant"], e["iter"], e["value"]) for e in events] == [
+        ("loss", "train/a", 3, 1.0),
+        ("metrics", "reward", 3, 2.0),
+    ]
+
+
+def test_a_number_that_would_become_zero_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A loss of NaN that is drawn as 0 is worse than a gap."""
+    output = output_in(tmp_path)
+    with Logger(None, [output]) as logger:
+        logger.record("train/loss", float("nan"))
+        logger.record("train/kl", 0.5)
+        logger.dump(1)
+
+    assert output.history() == {"train/kl": [(1, 0.5)]}
+    assert output.refused == {"train/loss": 1}
+    assert "clearml: cannot hold 'train/loss' at step 1" in caplog.text
+
+
+def test_the_active_task_is_used_and_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opened a task decides when it ends."""
+    monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path))
+    opened = output_in(tmp_path, project_name="user's own")
+    task = opened.run
+
+    output = ClearMLOutputFormat()
+    output.write({"a/b": 1.0}, {"a/b": ()}, 1)
+    output.close()
+
+    from clearml import Task
+
+    assert Task.current_task() is task
+    opened.close()
+    assert opened.history() == {"a/b": [(1, 1.0)]}
+
+
+def test_texts_and_messages_go_to_the_console_log(tmp_path: Path) -> None:
+    """ClearML has no other place for text."""
+    output = output_in(tmp_path)
+    with Logger(None, [output]) as logger:
+        logger.info("hello")
+        logger.record("sample", "some text")
+        logger.dump(4)
+
+    lines = [event for line in session_file(tmp_path, "log.jsonl").splitlines() for event in json.loads(line)]
+
+    written = "\n".join(line["msg"] for line in lines).splitlines()
+    assert [line for line in written if line.startswith("[step")] == [
+        "[step 0] info: hello",
+        "[step 4] metrics/sample: some text",
+    ]
+
+
+def test_arguments_reach_the_task(tmp_path: Path) -> None:
+    """A task is found by its project, name and tags."""
+    output = output_in(tmp_path, project_name="walkers", task_name="first", tags=["a"])
+    output.write({"a/b": 1.0}, {"a/b": ()}, 1)
+    output.close()
+
+    task = json.loads(session_file(tmp_path, "task.json"))
+
+    assert (task["name"], task["tags"]) == ("first", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("CLEARML_API_ACCESS_KEY", "key", "online, project rl_logging"),
+        ("CLEARML_OFFLINE_MODE", "1", "offline session in"),
+        ("OTHER", "1", "offline session in"),
+    ],
+)
+def test_is_online_only_with_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    """With no account there is no prompt and no server; with one, it is used."""
+    monkeypatch.setenv(variable, value)
+
+    assert ClearMLOutputFormat(folder=tmp_path).where().startswith(expected)

@@ -1,0 +1,90 @@
+"""SwanLab, offline and local, read back from its own log."""
+
+from pathlib import Path
+
+import pytest
+
+from rl_logging import Logger, SwanLabOutputFormat
+
+
+def output_in(folder: Path, **arguments: object) -> SwanLabOutputFormat:
+    return SwanLabOutputFormat(folder=folder, **{"mode": "offline", **arguments})  # type: ignore[arg-type]
+
+
+def test_what_it_cannot_hold_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SwanLab itself drops a second value of a step without a word."""
+    output = output_in(tmp_path)
+    with Logger(None, [output]) as logger:
+        for value, step in enumerate((10, 10, 5, -1)):
+            logger.record("a", value)
+            logger.record("text", str(value))
+            logger.dump(step)
+
+    assert output.history() == {"a": [(10, 0.0), (5, 2.0)]}
+    assert output.refused == {"a": 2, "text": 2}
+    assert caplog.text.count("swanlab: cannot hold") == 1
+
+
+@pytest.mark.parametrize("mode", ["offline", "local"])
+def test_each_mode_keeps_the_numbers(tmp_path: Path, mode: str) -> None:
+    """Local mode is what SwanLab's own page shows."""
+    output = output_in(tmp_path, mode=mode)
+    output.write({"a": 1.0, "b": float("inf")}, {"a": (), "b": ()}, 1)
+    output.close()
+
+    assert output.history() == {"a": [(1, 1.0)], "b": [(1, float("inf"))]}
+    assert (output.viewer() is None) == (mode == "offline")
+
+
+def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
+    """Who opened a run decides when it ends."""
+    opened = output_in(tmp_path)
+    run = opened.run
+
+    output = SwanLabOutputFormat()
+    output.write({"a": 1.0}, {"a": ()}, 1)
+    output.close()
+
+    assert run.alive
+    opened.close()
+    assert opened.history() == {"a": [(1, 1.0)]}
+
+
+def test_one_run_can_follow_another(tmp_path: Path) -> None:
+    """SwanLab holds one run a process: the first must be finished when its logger is closed."""
+    for name in ("one", "two"):
+        output = output_in(tmp_path / name)
+        output.write({"a": 1.0}, {"a": ()}, 1)
+        output.close()
+
+        assert output.history() == {"a": [(1, 1.0)]}
+
+
+def test_messages_are_texts(tmp_path: Path) -> None:
+    """Each under a step of its own, since a step holds one text."""
+    output = output_in(tmp_path)
+    with Logger(None, [output]) as logger:
+        logger.info("hello")
+        logger.info("again")
+        folder = Path(output.run.dir)
+
+    texts = [file.read_text() for file in sorted((folder / "media" / "text").iterdir())]
+
+    assert texts == ["[step 0] info: hello", "[step 0] info: again"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("SWANLAB_API_KEY", "key", "online, project rl_logging"),
+        ("SWANLAB_MODE", "local", "local, in"),
+        ("OTHER", "1", "offline, in"),
+    ],
+)
+def test_is_online_only_with_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    """With no account there is no prompt and no server; with one, it is used."""
+    monkeypatch.setenv(variable, value)
+
+    assert SwanLabOutputFormat(folder=tmp_path).where().startswith(expected)
