@@ -41,14 +41,13 @@ def terminal():
     """A real pseudo-terminal of 60 columns: its stream, and a function that gives what was shown."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
-    stream = open(theirs, "w", encoding="utf-8")
+    with open(theirs, "w", encoding="utf-8") as stream:
 
-    def shown() -> str:
-        stream.flush()
-        return os.read(ours, 1 << 16).decode("utf-8").replace("\r\n", "\n")
+        def shown() -> str:
+            stream.flush()
+            return os.read(ours, 1 << 16).decode("utf-8").replace("\r\n", "\n")
 
-    yield stream, shown
-    stream.close()
+        yield stream, shown
     os.close(ours)
 
 

@@ -88,10 +88,9 @@ class CSVOutputFormat(OutputFormat):
     def _add_columns(self, new: list[str]) -> None:
         path = self._file.path
         columns = dict.fromkeys([*self._columns, *new])
-        with path.open("rb") as file:
-            next(_rows(file), None)  # the old header
-            rows = file.read()
-        _replace(path, [_line(columns), _with_cells(rows, len(new))])
+        old = path.read_bytes()
+        header = next(_rows(io.BytesIO(old)), b"")
+        _replace(path, [_line(columns), _with_cells(old[len(header) :], len(new))])
         self._file.close()
         self._file, self._columns = AppendFile(path), columns
 
