@@ -3,7 +3,6 @@
 import atexit
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,22 +53,27 @@ class Logger(sb3.Logger):
         :param value: a number, text, array, tensor, or one of SB3's rich values
         :param exclude: the outputs that shall not get it, by name
         """
-        self._buffered(super().record, key, value, exclude)
+        with self._lock:
+            try:  # as SB3's method, without a call of it: this runs hundreds of times a dump
+                self.name_to_value[key] = detached(value)
+                self.name_to_excluded[key] = self.to_tuple(exclude)
+            except Exception as error:  # such as an unhashable key
+                self._keep_as_it_is(key, value, exclude, error)
 
     def record_mean(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         """As :meth:`record`, but of several values under one key, the mean.
 
         A value that has no mean is kept as :meth:`record` keeps it.
         """
-        self._buffered(super().record_mean, key, value, exclude)
-
-    def _buffered(self, keep: Callable[..., None], key: Any, value: Any, exclude: Any) -> None:
         with self._lock:
             try:
-                keep(key, detached(value), exclude)
-            except Exception as error:  # an unhashable key, or a value without a mean
-                self._trouble.tell("record", f"{to_text(key)}: kept as it is: {describe(error)}")
-                super().record(key if isinstance(key, str) else key_name(key), value, exclude)
+                super().record_mean(key, detached(value), exclude)
+            except Exception as error:  # such as a value without a mean
+                self._keep_as_it_is(key, value, exclude, error)
+
+    def _keep_as_it_is(self, key: Any, value: Any, exclude: Any, error: Exception) -> None:
+        self._trouble.tell("record", f"{to_text(key)}: kept as it is: {describe(error)}")
+        super().record(key if isinstance(key, str) else key_name(key), value, exclude)
 
     def dump(self, step: int = 0) -> None:
         """Write what was recorded since the last dump to the journal and to every output.
