@@ -18,6 +18,7 @@ from rl_logging.record import Record
 from rl_logging.values import Value, number_text, short_text
 
 _OWN_COLUMNS = ("step", "time")
+_AS_IT_IS = frozenset({float, type(None)})  # nearly all cells; the csv module writes them as we want
 _QUOTED = re.compile(rb'(?:^|(?<=,))"[^"]*(?:""[^"]*)*"(?!")')  # a quoted cell, whole
 _OPEN_QUOTE = re.compile(rb'(?:^|,)"')
 
@@ -60,7 +61,7 @@ class CSVOutputFormat(OutputFormat):
             values = self._with_columns_for(values)
         row = {"step": record.step, "time": record.time, **values}
         cells = map(row.get, self._columns)
-        self._file.append(_line([cell if type(cell) is float else _cell(cell) for cell in cells]))
+        self._file.append(_line([cell if type(cell) in _AS_IT_IS else _cell(cell) for cell in cells]))
 
     def clean(self, key: str) -> str:
         return key.replace("\0", "\\x00")
