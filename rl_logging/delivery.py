@@ -6,6 +6,7 @@ from collections.abc import Callable
 from rl_logging.errors import Trouble
 from rl_logging.formats.base import Sender
 from rl_logging.record import Record
+from rl_logging.values import to_text
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
 
@@ -60,4 +61,4 @@ class InlineDelivery:
 
 def describe(error: BaseException) -> str:
     """An error's type and text, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    return f"{type(error).__name__}: {' '.join(to_text(error).split())}".rstrip(": ")

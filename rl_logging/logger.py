@@ -37,7 +37,10 @@ class Logger(sb3.Logger):
         self._step = self._journal.last_step if self._journal else 0
         self._deliveries: dict[int, InlineDelivery] = {}
         self._trouble = Trouble()
-        self._lock = threading.RLock()  # a signal handler may log while its thread does
+        # Two locks, so that who records need not wait for an output. A signal handler may log while
+        # its thread does, hence both can be taken again.
+        self._lock = threading.RLock()  # for the values since the last dump
+        self._turn = threading.RLock()  # one record after the other, in the same order everywhere
         self._pid: int | None = os.getpid()
         atexit.register(self.close)
 
@@ -73,28 +76,30 @@ class Logger(sb3.Logger):
 
     def _keep_as_it_is(self, key: Any, value: Any, exclude: Any, error: Exception) -> None:
         self._trouble.tell("record", f"{to_text(key)}: kept as it is: {describe(error)}")
-        super().record(key if isinstance(key, str) else key_name(key), value, exclude)
+        is_text = issubclass(type(key), str)  # isinstance() would ask the object itself
+        super().record(str.__str__(key) if is_text else key_name(key), value, exclude)
 
     def dump(self, step: int = 0) -> None:
         """Write what was recorded since the last dump to the journal and to every output.
 
         :param step: the training step; what is no number counts as the last dump's step
         """
-        if self.level == sb3.DISABLED:
+        if self._valid_level(self.level) == sb3.DISABLED:
             return
-        self._step = self._valid_step(step)
         with self._lock:
             values, excluded = dict(self.name_to_value), dict(self.name_to_excluded)
             self.name_to_value.clear()
             self.name_to_count.clear()
             self.name_to_excluded.clear()
-        record = self._journaled(make_record(values, excluded, self._step)) if values else None
-        for output in list(self.output_formats):
-            if isinstance(output, Sender):
-                if record is not None:
-                    self._delivery(output).deliver(record)
-            elif isinstance(output, sb3.KVWriter):
-                self._call(output, "write", dict(values), dict(excluded), self._step)
+        with self._turn:
+            self._step = self._valid_step(step)
+            record = self._journaled(make_record(values, excluded, self._step)) if values else None
+            for output in list(self.output_formats):
+                if isinstance(output, Sender):
+                    if record is not None:
+                        self._delivery(output).deliver(record)
+                elif isinstance(output, sb3.KVWriter):
+                    self._call(output, "write", dict(values), dict(excluded), self._step)
 
     def log(self, *args: Any, level: int = sb3.INFO) -> None:
         """Write a message to the journal and to every output that can hold text.
@@ -102,19 +107,18 @@ class Logger(sb3.Logger):
         :param args: joined by spaces
         :param level: ``DEBUG`` to ``ERROR``; a message below the logger's own is dropped
         """
-        if not isinstance(level, int):
-            self._trouble.tell("level", f"{to_text(level)} is no level; the message counts as info")
-            level = sb3.INFO
-        if self.level > level:
+        level = self._valid_level(level)
+        if self._valid_level(self.level) > level:
             return
         texts = [to_text(arg) for arg in args]
         level_name = _LEVEL_NAMES.get(level, "info")
-        record = self._journaled(message_record(" ".join(texts), level_name, self._step))
-        for output in list(self.output_formats):
-            if isinstance(output, Sender):
-                self._delivery(output).deliver(record)
-            elif isinstance(output, sb3.SeqWriter):
-                self._call(output, "write_sequence", list(texts))
+        with self._turn:
+            record = self._journaled(message_record(" ".join(texts), level_name, self._step))
+            for output in list(self.output_formats):
+                if isinstance(output, Sender):
+                    self._delivery(output).deliver(record)
+                elif isinstance(output, sb3.SeqWriter):
+                    self._call(output, "write_sequence", list(texts))
 
     def close(self) -> None:
         """Finish every output and the journal; a second call does nothing."""
@@ -147,12 +151,19 @@ class Logger(sb3.Logger):
             self._trouble.tell("step", f"dump: {error}; taken as step {self._step}, the last one")
             return self._step
 
+    def _valid_level(self, level: Any) -> int:
+        try:
+            return level if type(level) is int else int(level)
+        except Exception:  # the object's own code may raise anything
+            self._trouble.tell("level", f"{to_text(level)} is no level; taken as info")
+            return sb3.INFO
+
     def _journaled(self, record: Record) -> Record:
         if self._journal is None:
             return record
         try:
             return self._journal.append(record)
-        except OSError as error:
+        except Exception as error:  # a full disk, or what nobody has thought of
             message = f"journal: step {record.step} was not written: {describe(error)}. Training goes on."
             self._trouble.tell("journal", message, error)
             return record

@@ -95,7 +95,8 @@ def key_name(key: Any) -> str:
     A key that is no text gets its type, ``1 (int)``, so that ``1`` and ``"1"`` stay apart;
     ``step``, ``time`` and ``global_step``, which outputs use themselves, get an underscore.
     """
-    return _text_name(str.__str__(key) if isinstance(key, str) else f"{to_text(key)} ({type(key).__name__})")
+    is_text = issubclass(type(key), str)  # isinstance() would ask the object itself
+    return _text_name(str.__str__(key) if is_text else f"{to_text(key)} ({type(key).__name__})")
 
 
 @functools.lru_cache(maxsize=10_000)  # a run uses the same keys at every dump
