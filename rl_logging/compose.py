@@ -88,17 +88,24 @@ def _check(formats: list[str | KVWriter], arguments: Mapping[str, Any]) -> None:
             )
         if not isinstance(given, Mapping):
             raise TypeError(f"{name}= takes a mapping of constructor arguments, not {given!r}")
+    _check_apart(formats, arguments)
+
+
+def _check_apart(formats: list[str | KVWriter], arguments: Mapping[str, Any]) -> None:
+    """Raise for what is no output, and for two that ``exclude`` could not tell apart."""
+    taken = set()
     for format_ in formats:
-        if isinstance(format_, (str, KVWriter, Sender)):
+        if isinstance(format_, str):
+            name = arguments.get(format_, {}).get("name") or format_
+        elif isinstance(format_, Sender):
+            name = format_.name
+        elif isinstance(format_, KVWriter):
             continue
-        raise TypeError(f"an output is a name or a KVWriter, not {format_!r}")
-    for format_ in formats:
-        if isinstance(format_, Sender):
-            if format_.name in names:
-                raise ValueError(
-                    f"two outputs have the name {format_.name!r}; build one with a name= of its own"
-                )
-            names.append(format_.name)
+        else:
+            raise TypeError(f"an output is a name or a KVWriter, not {format_!r}")
+        if name in taken:
+            raise ValueError(f"two outputs have the name {name!r}; give one a name= of its own")
+        taken.add(name)
 
 
 def _announce(logger: Logger, folder: Path) -> None:

@@ -108,7 +108,7 @@ def test_any_value_is_recorded(run, tmp_path, caplog, kind):
 @pytest.mark.parametrize("kind", AWKWARD)
 def test_any_key_is_recorded(run, tmp_path, caplog, kind):
     """An unhashable key, one that raises, one of a million characters."""
-    logger, memory, console = run
+    logger, memory, _ = run
 
     logger.record(AWKWARD[kind](), 1)
     logger.record_mean(AWKWARD[kind](), 2)

@@ -1,5 +1,6 @@
 """Logger: SB3's behaviour, and every output on its own."""
 
+import contextlib
 import io
 import shutil
 import threading
@@ -11,7 +12,6 @@ from stable_baselines3.common import logger as sb3
 
 from rl_logging import FixedHumanOutputFormat, Logger, MemoryOutputFormat, OutputFormat, configure
 from rl_logging.journal import read
-
 
 HOSTILE = "HostileError: <HostileError whose text failed: RuntimeError>"
 
@@ -312,10 +312,7 @@ def test_full_disk_costs_the_outputs_on_it_and_is_told_once(small_disk, caplog):
     """The rest of the training must not be lost with the log of it."""
 
     def fill():
-        with (
-            pytest.raises(OSError, match="No space"),
-            (small_disk / "other").open("wb", buffering=0) as other,
-        ):
+        with contextlib.suppress(OSError), (small_disk / "other").open("wb", buffering=0) as other:
             while True:
                 other.write(b"x" * 512)
 

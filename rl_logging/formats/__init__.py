@@ -115,7 +115,9 @@ def make_output(_format: str, folder: str | Path, /, **arguments: Any) -> "Outpu
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for wrong in arguments.keys() - parameters.keys():
             raise TypeError(f"{_format} has no argument {wrong!r}; it has {', '.join(parameters)}")
-    built: OutputFormat = output.in_folder(Path(folder), **{"name": _format, **arguments})
+    name = arguments.pop("name", None) or _format
+    built: OutputFormat = output.in_folder(Path(folder), name=_format, **arguments)
+    built.name = name  # only now: where an output writes follows from what it is, not what it is called
     return built
 
 

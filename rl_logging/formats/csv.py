@@ -53,7 +53,7 @@ class CSVOutputFormat(OutputFormat):
 
     @classmethod
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
-        return cls(folder / "progress.csv", **arguments)
+        return cls(**{"filename": folder / "progress.csv", **arguments})
 
     def emit(self, record: Record) -> None:
         values = record.values

@@ -67,8 +67,8 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
 
     @classmethod
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
-        to_console = arguments["name"] == "stdout"
-        return cls(sys.stdout if to_console else folder / "train.log", **arguments)
+        usual = sys.stdout if arguments["name"] == "stdout" else folder / "train.log"
+        return cls(**{"filename_or_file": usual, **arguments})
 
     def emit(self, record: Record) -> None:
         rows = texttable.group((self.rename(k), self._shown(v)) for k, v in record.values.items())

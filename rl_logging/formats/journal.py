@@ -28,7 +28,7 @@ class JournalOutputFormat(OutputFormat):
 
     @classmethod
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
-        return cls(folder / "journal.jsonl", **arguments)
+        return cls(**{"path": folder / "journal.jsonl", **arguments})
 
     def handle(self, record: Record) -> None:
         self._journal.append(record)  # whole: what it excludes elsewhere stays known

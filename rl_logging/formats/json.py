@@ -44,7 +44,7 @@ class JSONOutputFormat(OutputFormat):
 
     @classmethod
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
-        return cls(folder / "progress.json", **arguments)
+        return cls(**{"filename": folder / "progress.json", **arguments})
 
     def emit(self, record: Record) -> None:
         values = {key: _jsonable(value) for key, value in record.values.items()}
