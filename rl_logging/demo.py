@@ -203,10 +203,10 @@ def _tree(folder: Path) -> Tree:
 
 def _table(comparisons: list[Comparison]) -> Table:
     table = Table(title="What arrived where", title_justify="left")
-    table.add_column("output")
+    table.add_column("output", overflow="fold")
     for name in ("keys", "points", f"last {_RETURN}"):
-        table.add_column(name, justify="right")
-    table.add_column("against the journal")
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("against the journal", overflow="fold")
     for comparison in comparisons:
         last = comparison.last(_RETURN)
         table.add_row(

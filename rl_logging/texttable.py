@@ -53,9 +53,14 @@ def keep_start(text: str, width: int) -> str:
 
 
 def keep_both_ends(text: str, width: int) -> str:
-    """The text, its middle replaced by dots where it is wider than ``width``."""
+    """The text, its middle replaced by dots where it is wider than ``width``.
+
+    An indent stays whole.
+    """
     if cells(text) <= width:
         return text
+    if text.startswith(INDENT):
+        return INDENT + keep_both_ends(text[len(INDENT) :], width - len(INDENT))
     room = max(width - len(_CUT), 0)
     return _start(text, room - room // 2) + _CUT[:width] + _start(text[::-1], room // 2)[::-1]
 
@@ -124,10 +129,10 @@ def read(text: str, keys: Collection[str]) -> dict[str, list[tuple[int, float]]]
     :param keys: the keys that may stand there, to tell what a shortened one was
     """
     points: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    step, tag = None, ""
+    step, tag, left = None, "", sorted(keys)
     for line in text.splitlines():
         if heading := _HEADING.match(line):
-            step, tag = int(heading[1]), ""
+            step, tag, left = int(heading[1]), "", sorted(keys)
         elif step is None or not line.startswith("| ") or not line.endswith(" |"):
             step = None
         else:
@@ -136,9 +141,10 @@ def read(text: str, keys: Collection[str]) -> dict[str, list[tuple[int, float]]]
                 key = tag + key[len(INDENT) :]
             else:
                 tag = key  # that of the rows below it, or else a key which has none below it
+            key = _full(key, left)
             number = _number(value)
             if number is not None:
-                points[_full(key, keys)].append((step, number))
+                points[key].append((step, number))
     return dict(points)
 
 
@@ -151,8 +157,11 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _full(key: str, keys: Collection[str]) -> str:
-    if _CUT not in key or key in keys:
-        return key
-    shortened = re.compile(".*".join(map(re.escape, key.split(_CUT))), re.DOTALL)
-    return next(filter(shortened.fullmatch, keys), key)
+def _full(key: str, left: list[str]) -> str:
+    """The first key that may stand here, taken out of those that have not stood in this table."""
+    if _CUT in key and key not in left:
+        shortened = re.compile(".*".join(map(re.escape, key.split(_CUT))), re.DOTALL)
+        key = next(filter(shortened.fullmatch, left), key)
+    if key in left:
+        left.remove(key)
+    return key

@@ -26,6 +26,8 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
     """Who opened a run decides when it ends, and which axis its other metrics have."""
     import wandb
 
+    from rl_logging.formats.wandb import _wait_for_end
+
     settings = wandb.Settings(console="off", silent=True)
     with wandb.init(project="p", dir=str(tmp_path), mode="offline", settings=settings) as run:
         output = WandBOutputFormat()
@@ -33,15 +35,14 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
         output.close()
         run.log({"mine": 2})
 
+    _wait_for_end(Path(run.settings.sync_file))
     assert output.history()["a"] == [(5, 1.0)]
     assert output.history()["mine"][0][1] == 2.0
 
 
 def test_messages_go_to_the_log(tmp_path: Path) -> None:
     """They belong into the page's Logs tab, each line once."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    from rl_logging.formats.wandb import _bodies
+    from rl_logging.formats.wandb import _entries, _wait_for_end
 
     output = output_in(tmp_path)
     with Logger(None, [output]) as logger:
@@ -49,8 +50,8 @@ def test_messages_go_to_the_log(tmp_path: Path) -> None:
         logger.warn("careful")
         path = Path(output.run.settings.sync_file)
 
-    entries = [Record.FromString(body) for body in _bodies(path.read_bytes())]
-    lines = [e.output_logger.line for e in entries if e.WhichOneof("record_type") == "output_logger"]
+    _wait_for_end(path)
+    lines = [entry.output_logger.line for entry in _entries(path) if entry.HasField("output_logger")]
     assert lines == ["[step 0] info: hello 1\n", "[step 0] warn: careful\n"]
 
 

@@ -5,6 +5,7 @@ import netrc
 import os
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rl_logging.formats.tracker import Tracker, environment, message_line, unpat
 from rl_logging.record import Record
 
 _BLOCK, _FILE_HEADER, _HEADER = 32768, 7, 7  # bytes, in W&B's log file
+_END_TIMEOUT_S, _END_POLL_S = 10.0, 0.02
 _ENVIRONMENT = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # else it looks up its server
 
 
@@ -117,8 +119,11 @@ class WandBSender(Tracker):
         return None if self._run is None else f"wandb leet {Path(self._run.settings.sync_file).parent}"
 
     def read_back(self, run: Any) -> History:
+        log = Path(run.settings.sync_file)
+        if self.owns_run and self._closed:
+            _wait_for_end(log)
         points: History = {}
-        for row in _rows(Path(run.settings.sync_file)):
+        for row in _rows(log):
             step = row.pop("global_step", 0)
             for key, value in row.items():
                 if not key.startswith("_") and isinstance(value, (int, float)):
@@ -157,13 +162,23 @@ def _has_key() -> bool:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a W&B log file, as far as it is whole."""
-    from wandb.proto.wandb_internal_pb2 import Record as Entry
-
-    for body in _bodies(path.read_bytes()):
-        entry = Entry.FromString(body)
+    for entry in _entries(path):
         if entry.WhichOneof("record_type") == "history":
             items = entry.history.item
             yield {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+def _wait_for_end(path: Path) -> None:
+    """Wait until a finished run's log has its last entry: ``finish`` returns a moment earlier."""
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    while not any(entry.HasField("exit") for entry in _entries(path)) and time.monotonic() < deadline:
+        time.sleep(_END_POLL_S)
+
+
+def _entries(path: Path) -> Iterator[Any]:
+    from wandb.proto.wandb_internal_pb2 import Record as Entry
+
+    return map(Entry.FromString, _bodies(path.read_bytes()))
 
 
 def _bodies(data: bytes) -> Iterator[bytes]:
