@@ -159,6 +159,16 @@ def test_table_fits_the_terminal(terminal):
     assert any("..." in line and line.split("|")[1].rstrip().endswith("long_key") for line in lines[1:-1])
 
 
+def test_terminal_that_does_not_know_its_width(terminal):
+    """Terminals made by programs, such as a CI's, often say that they have no columns at all."""
+    stream, shown = terminal
+    fcntl.ioctl(stream, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+
+    FixedHumanOutputFormat(stream).handle(Record(7, NOON, {"a_key_of_thirty_characters_all": 0.5}))
+
+    assert "| a_key_of_thirty_characters_all | 0.5" in shown()
+
+
 def test_table_clears_the_progress_bar(terminal, monkeypatch):
     """SB3's progress bar and a table share one terminal; neither may stand in the other's line."""
     stream, shown = terminal

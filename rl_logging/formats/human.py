@@ -123,7 +123,8 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
             return None
         stream = self._stream()
         try:
-            return max(os.get_terminal_size(stream.fileno()).columns, _NARROWEST)
+            columns = os.get_terminal_size(stream.fileno()).columns
+            return max(columns, _NARROWEST) if columns else None  # 0 where nobody has told the terminal
         except (OSError, ValueError, AttributeError):  # no terminal, or no file behind the stream
             return None
 
