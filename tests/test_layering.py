@@ -1,0 +1,143 @@
+"""The layout of the package: who may import whom, and what an import costs."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rl_logging
+
+PACKAGE = Path(rl_logging.__file__).parent
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+# A module may import what stands in a line above its own.
+LAYERS = """
+errors
+values
+record appendfile texttable
+journal
+formats.__init__
+formats.base
+delivery
+formats.sb3 formats.tracker
+formats.csv formats.human formats.json formats.journal formats.memory
+formats.tensorboard formats.mlflow formats.wandb formats.clearml formats.swanlab
+formats.trackers
+logger
+compose readers plots
+demo
+cli
+"""
+LEVELS = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+OUTPUTS = "csv human json journal memory tensorboard mlflow wandb clearml swanlab".split()
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """The (module, name) of every import, those inside functions too, but not those for types only."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the package"
+            yield from ((str(node.module), alias.name) for alias in node.names)
+        else:
+            yield from _imports(node)
+
+
+def _ours(module: str) -> set[str]:
+    """The modules of the package that a module imports."""
+    found = set()
+    for source, name in _imports(ast.parse(MODULES[module].read_text("utf-8"))):
+        if source.split(".")[0] == "rl_logging":
+            path = ".".join([*source.split(".")[1:], name]).strip(".")
+            path = path if path in MODULES else path.rpartition(".")[0]
+            found.add(path if path in MODULES else f"{path}.__init__".strip("."))
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"__init__"}))
+def test_module_imports_only_what_stands_above_it(module):
+    """So that each part can be read, tested and removed without those that use it."""
+    below = {used for used in _ours(module) if LEVELS.get(used, 99) >= LEVELS[module]}
+
+    assert below == set()
+
+
+def test_layers_name_every_module():
+    """A new module gets its place, and a removed one loses it."""
+    assert LEVELS.keys() | {"__init__"} == MODULES.keys()
+
+
+def test_outputs_do_not_know_each_other():
+    """A tracker whose company closes is one file to delete."""
+    known = {
+        (one, other) for one in OUTPUTS for other in OUTPUTS if f"formats.{other}" in _ours(f"formats.{one}")
+    }
+
+    assert known == set()
+
+
+def test_names_in_all_are_those_that_load():
+    """A name that is missing in one of the lists is found by nobody, or by nothing."""
+    assert set(rl_logging.__all__) == set(rl_logging._HOME)
+    assert {name for name in rl_logging.__all__ if getattr(rl_logging, name, None) is None} == set()
+    assert set(rl_logging.__all__) <= set(dir(rl_logging))
+
+
+def test_names_in_all_are_sorted_and_each_there_once():
+    """Constants, then classes, then functions; ``dir()`` and the documentation list them so."""
+
+    def place(name: str) -> tuple[int, str]:
+        return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+    assert rl_logging.__all__ == sorted(set(rl_logging.__all__), key=place)
+
+
+def test_type_checkers_see_what_is_loaded():
+    """The imports for type checkers and the table for the rest say the same."""
+    tree = ast.parse(MODULES["__init__"].read_text("utf-8"))
+    (typed,) = (node for node in tree.body if isinstance(node, ast.If))
+
+    assert {
+        name: module for node in typed.body for module, name in _imports(ast.Module([node], []))
+    } == rl_logging._HOME
+
+
+def test_no_public_name_is_a_modules():
+    """Importing the module would replace the function: ``rl_logging.configure`` would be a module."""
+    modules = {name.split(".")[0] for name in MODULES}
+
+    assert set(rl_logging.__all__) & modules == set()
+
+
+def test_unknown_name_is_an_attribute_error():
+    """As with every module, so that ``hasattr`` works."""
+    with pytest.raises(AttributeError, match="module 'rl_logging' has no attribute 'Loger'"):
+        _ = rl_logging.Loger
+
+
+HEAVY = ("torch", "stable_baselines3", "pandas", "matplotlib", *OUTPUTS[5:])
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "rl_logging",
+        "rl_logging.cli, rl_logging.readers, rl_logging.journal",
+        *(f"rl_logging.formats.{name}" for name in OUTPUTS[5:]),
+    ],
+)
+def test_import_loads_nothing_heavy(modules):
+    """The command line answers at once, and the process that delivers records stays small."""
+    code = f"import sys, {modules}; print([name for name in {HEAVY} if name in sys.modules])"
+
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout == "[]\n"
