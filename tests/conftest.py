@@ -48,12 +48,12 @@ def killed_child() -> Callable[[str, Path], list[str]]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
+    """A real file system of 512 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     try:
         subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], check=True, capture_output=True
+            ["mount", "-t", "tmpfs", "-o", "size=512k", "none", disk], check=True, capture_output=True
         )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("mounting a file system is not permitted here")

@@ -32,7 +32,8 @@ demo
 cli
 """
 LEVELS = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
-OUTPUTS = "csv human json journal memory tensorboard mlflow wandb clearml swanlab".split()
+TRACKERS = ["tensorboard", "mlflow", "wandb", "clearml", "swanlab"]
+OUTPUTS = ["csv", "human", "json", "journal", "memory", *TRACKERS]
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -121,7 +122,7 @@ def test_unknown_name_is_an_attribute_error():
         _ = rl_logging.Loger
 
 
-HEAVY = ("torch", "stable_baselines3", "pandas", "matplotlib", *OUTPUTS[5:])
+HEAVY = ("torch", "stable_baselines3", "pandas", "matplotlib", *TRACKERS)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ HEAVY = ("torch", "stable_baselines3", "pandas", "matplotlib", *OUTPUTS[5:])
     [
         "rl_logging",
         "rl_logging.cli, rl_logging.readers, rl_logging.journal",
-        *(f"rl_logging.formats.{name}" for name in OUTPUTS[5:]),
+        *(f"rl_logging.formats.{name}" for name in TRACKERS),
     ],
 )
 def test_import_loads_nothing_heavy(modules):

@@ -1,8 +1,5 @@
 """Logger: SB3's behaviour, and every output on its own."""
 
-import contextlib
-import io
-import shutil
 import threading
 
 import numpy as np
@@ -10,7 +7,7 @@ import pytest
 from awkward import HostileError
 from stable_baselines3.common import logger as sb3
 
-from rl_logging import FixedHumanOutputFormat, Logger, MemoryOutputFormat, OutputFormat, configure
+from rl_logging import Logger, MemoryOutputFormat, OutputFormat
 from rl_logging.journal import read
 
 HOSTILE = "HostileError: <HostileError whose text failed: RuntimeError>"
@@ -279,52 +276,3 @@ def test_threads_lose_nothing(logger, memory, tmp_path):
         (key, value) for record in records for key, value in record.values.items() if key.endswith("x")
     )
     assert points == sorted((f"{name}/x", step) for name in "abcd" for step in range(200))
-
-
-def _train(folder, ruin):
-    """Log three dumps, ruin the folder, log three more; what the outputs that need no folder got."""
-    console, memory = io.StringIO(), MemoryOutputFormat()
-    outputs = ["log", "csv", "json", FixedHumanOutputFormat(console), memory]
-    with configure(folder, outputs) as logger:
-        for step in range(6):
-            if step == 3:
-                ruin()
-            logger.record("loss", step / 2)
-            logger.record(f"late_{step}", "x" * 5000)
-            logger.info("step", step)
-            logger.dump(step)
-    seen = [record.step for record in memory.records if record.kind == "metrics"]
-    return seen, console.getvalue().count("-- step ")
-
-
-def test_removed_folder_costs_the_outputs_in_it_and_is_told_once(tmp_path, caplog):
-    """Somebody tidies up the disk in the third day of a training."""
-    folder = tmp_path / "run"
-
-    result = _train(folder, lambda: shutil.rmtree(folder))
-
-    assert result == ([0, 1, 2, 3, 4, 5], 6)
-    lost = [r.getMessage().split(":")[0] for r in caplog.records if "was not written" in r.getMessage()]
-    assert sorted(lost) == ["csv", "journal", "json", "log"]
-
-
-def test_full_disk_costs_the_outputs_on_it_and_is_told_once(small_disk, caplog):
-    """The rest of the training must not be lost with the log of it."""
-
-    def fill():
-        with contextlib.suppress(OSError), (small_disk / "other").open("wb", buffering=0) as other:
-            while True:
-                other.write(b"x" * 512)
-
-    result = _train(small_disk / "run", fill)
-
-    assert result == ([0, 1, 2, 3, 4, 5], 6)
-    lost = [r.getMessage().split(":")[0] for r in caplog.records if "was not written" in r.getMessage()]
-    assert sorted(lost) == ["csv", "journal", "json", "log"]
-    assert [record.step for record in read(small_disk / "run" / "journal.jsonl") if record.kind == "metrics"][
-        :3
-    ] == [
-        0,
-        1,
-        2,
-    ]
