@@ -109,16 +109,15 @@ def run(plan: Plan) -> int:
 
 
 def _train(plan: Plan, logger: Any) -> None:
-    import gymnasium
     import stable_baselines3
     from stable_baselines3.common.callbacks import EvalCallback
-    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.env_util import make_vec_env
 
     algorithm = getattr(stable_baselines3, plan.algorithm.upper())
     model = algorithm("MlpPolicy", plan.environment, seed=plan.seed, device="cpu")
     model.set_logger(logger)
     evaluation = EvalCallback(
-        Monitor(gymnasium.make(plan.environment)),
+        make_vec_env(plan.environment, seed=plan.seed),
         n_eval_episodes=_EVAL_EPISODES,
         eval_freq=_EVAL_STEPS,
         verbose=0,
