@@ -208,6 +208,17 @@ def test_texts_and_messages_are_sent_once(server: Server) -> None:
     ]
 
 
+def test_a_long_key_of_wide_letters_names_a_folder(tmp_path: Path) -> None:
+    """A file system counts bytes where MLflow counts letters."""
+    output = MLflowOutputFormat(folder=tmp_path)
+    key = "漢" * 240
+    output.write({key: "some text", "loss": 1.0}, {key: (), "loss": ()}, 1)
+    output.close()
+
+    (text,) = tmp_path.glob("mlartifacts/*/artifacts/text/*/step_1_*.txt")
+    assert text.read_text() == "some text"
+
+
 def test_a_dead_server_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """By MLflow's own settings, one call to a server that is down takes four minutes."""
     with configure(tmp_path, ["csv", "mlflow"], mlflow={"tracking_uri": "http://127.0.0.1:9"}) as logger:

@@ -88,3 +88,16 @@ def test_is_online_only_with_a_key(
     monkeypatch.setenv(variable, value)
 
     assert SwanLabOutputFormat(folder=tmp_path).where().startswith(expected)
+
+
+def test_keys_that_swanlab_changes_keep_their_originals(tmp_path: Path) -> None:
+    """SwanLab strips slashes at the ends, so that two keys would meet in one."""
+    output = output_in(tmp_path)
+    output.write({"/a": 1.0, "a/": 2.0}, {"/a": (), "a/": ()}, 1)
+    originals = dict(output.run.config["original_keys"])
+    output.close()
+
+    assert {originals[key]: points for key, points in output.history().items()} == {
+        "/a": [(1, 1.0)],
+        "a/": [(1, 2.0)],
+    }

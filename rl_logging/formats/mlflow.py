@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rl_logging.formats.base import History, Sender
+from rl_logging.formats.base import History, Sender, with_digest
 from rl_logging.formats.tracker import Tracker, environment, message_line
 from rl_logging.record import Record
 from rl_logging.values import to_float
 
 _KEY_LENGTH = 250 - len("-12345678")  # MLflow's limit, less what a changed key gets
 _METRICS, _TAGS, _TAG_LENGTH = 1000, 100, 5000  # a request, a request, characters: the REST API's limits
+_PATH_BYTES = 200  # of a key that names a folder; file systems allow 255
 _MESSAGES = 100  # a file, at most
 _LARGEST = sys.float_info.max  # what MLflow's stores make of an infinity
 # Without limits one call to a mute server takes twenty minutes.
@@ -108,7 +109,8 @@ class MLflowSender(Tracker):
                 self._client.log_batch(run_id, tags=batch)
             self._tagged.update(renamed)
             for key, text in texts.items():
-                self._client.log_text(run_id, text, f"text/{key}/step_{record.step}_{milliseconds}.txt")
+                path = key if len(key.encode()) <= _PATH_BYTES else with_digest(key[: _PATH_BYTES // 4], key)
+                self._client.log_text(run_id, text, f"text/{path}/step_{record.step}_{milliseconds}.txt")
             self._send_messages(run_id)
 
     def emit_text(self, record: Record) -> None:

@@ -92,9 +92,12 @@ class SwanLabSender(Tracker):
             if self._last_steps.get(key) == record.step or self.held(0.0, record.step) is None:
                 self.refuse(key, record.step, self.limit)
                 del row[key]
-        if row:
-            self._last_steps.update(dict.fromkeys(row, record.step))
-            self.run.log(row, step=record.step)
+        if not row:
+            return
+        if not self.renamed().keys().isdisjoint(row.keys() - self._last_steps.keys()):
+            self.run.config.update({"original_keys": self.renamed()})
+        self._last_steps.update(dict.fromkeys(row, record.step))
+        self.run.log(row, step=record.step)
 
     def emit_text(self, record: Record) -> None:
         import swanlab
