@@ -27,8 +27,8 @@ class Journal:
         last = _last_record(self.path)
         self.last_seq = last.seq if last else 0
         self.last_step = last.step if last else 0
-        self._time = last.time if last else 0.0
-        self._steps = {self.last_step}  # those of records at that time
+        self._time = round(last.time + 0.001, 3) if last else 0.0  # later than all that is there
+        self._steps: set[int] = set()  # those of records at that time
 
     @property
     def path(self) -> Path:

@@ -1,6 +1,10 @@
 """The journal keeps what ``append`` returned for, and continues after any end."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rl_logging.errors import JournalError
 from rl_logging.journal import Journal, read
@@ -35,7 +39,9 @@ def path(tmp_path):
 
 def test_records_come_back_in_order_with_numbers(path):
     """Every output gets the same numbers in the same order."""
-    assert list(read(path)) == [_record(step).numbered(seq) for seq, step in enumerate((10, 20, 30), start=1)]
+    assert list(read(path)) == [
+        replace(_record(step), seq=seq) for seq, step in enumerate((10, 20, 30), start=1)
+    ]
 
 
 def test_append_returns_the_numbered_record(tmp_path):
@@ -57,6 +63,29 @@ def test_journal_is_continued(path):
 
     assert state == (3, 30)
     assert [(record.seq, record.step) for record in read(path)] == [(1, 10), (2, 20), (3, 30), (4, 40)]
+
+
+MOMENTS = st.tuples(st.integers(0, 2), st.integers(0, 4).map(lambda n: 1_700_000_000 + n / 1000))
+
+
+@given(st.lists(MOMENTS, max_size=20), st.integers(0, 20))
+def test_no_two_records_share_step_and_millisecond(tmp_path_factory, moments, reopened_after):
+    """Some trackers could not tell a repeat from a record that is delivered twice; time never goes back."""
+    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    journal = Journal(path)
+    for number, (step, time) in enumerate(moments):
+        if number == reopened_after:
+            journal.close()
+            journal = Journal(path)
+        journal.append(Record(step, time, {"a": 1}))
+    journal.close()
+
+    records = list(read(path))
+    times = [record.time for record in records]
+    assert [record.step for record in records] == [step for step, _ in moments]
+    assert len({(record.step, record.time) for record in records}) == len(moments)
+    assert times == sorted(times)
+    assert all(time >= given_time for time, (_, given_time) in zip(times, moments, strict=True))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])
