@@ -84,7 +84,7 @@ class Logger(sb3.Logger):
 
         :param step: the training step; what is no number counts as the last dump's step
         """
-        if self._valid_level(self.level) == sb3.DISABLED:
+        if self._valid_level(self.level) == sb3.DISABLED or self._is_forked():
             return
         with self._lock:
             values, excluded = dict(self.name_to_value), dict(self.name_to_excluded)
@@ -108,7 +108,7 @@ class Logger(sb3.Logger):
         :param level: ``DEBUG`` to ``ERROR``; a message below the logger's own is dropped
         """
         level = self._valid_level(level)
-        if self._valid_level(self.level) > level:
+        if self._valid_level(self.level) > level or self._is_forked():
             return
         texts = [to_text(arg) for arg in args]
         level_name = _LEVEL_NAMES.get(level, "info")
@@ -143,6 +143,13 @@ class Logger(sb3.Logger):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _is_forked(self) -> bool:
+        """Whether this is a fork's copy: it must not write to the files of its parent."""
+        if self._pid is None or self._pid == os.getpid():
+            return False
+        self._trouble.tell("fork", "a fork of the process that logs: here the logger does nothing")
+        return True
 
     def _valid_step(self, step: Any) -> int:
         try:

@@ -1,5 +1,7 @@
 """Logger: SB3's behaviour, and every output on its own."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -276,3 +278,35 @@ def test_threads_lose_nothing(logger, memory, tmp_path):
         (key, value) for record in records for key, value in record.values.items() if key.endswith("x")
     )
     assert points == sorted((f"{name}/x", step) for name in "abcd" for step in range(200))
+
+
+FORKING = """
+import os, sys
+from rl_logging import configure
+logger = configure(sys.argv[1], ["csv"])
+logger.record("a", 1)
+logger.dump(1)
+if (child := os.fork()) == 0:
+    for step in (2, 3):
+        logger.record("a", step)
+        logger.dump(step)
+        logger.info("unseen")
+    logger.close()
+    os._exit(0)
+os.waitpid(child, 0)
+logger.record("a", 4)
+logger.dump(4)
+logger.close()
+"""
+
+
+def test_fork_does_not_write_to_its_parents_files(tmp_path):
+    """Two processes that count on in one journal would give two records one number."""
+    command = [sys.executable, "-c", FORKING, str(tmp_path)]
+
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    records = [record for record in read(tmp_path / "journal.jsonl") if record.kind == "metrics"]
+    assert [(record.seq, record.step) for record in records] == [(2, 1), (3, 4)]
+    assert len((tmp_path / "progress.csv").read_text().splitlines()) == 3
+    assert result.stderr == "a fork of the process that logs: here the logger does nothing\n"
