@@ -91,20 +91,3 @@ def test_arguments_reach_the_task(tmp_path: Path) -> None:
     task = json.loads(session_file(tmp_path, "task.json"))
 
     assert (task["name"], task["tags"]) == ("first", ["a"])
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("CLEARML_API_ACCESS_KEY", "key", "online, project rl_logging"),
-        ("CLEARML_OFFLINE_MODE", "1", "offline session in"),
-        ("OTHER", "1", "offline session in"),
-    ],
-)
-def test_is_online_only_with_credentials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
-) -> None:
-    """With no account there is no prompt and no server; with one, it is used."""
-    monkeypatch.setenv(variable, value)
-
-    assert ClearMLOutputFormat(folder=tmp_path).where().startswith(expected)

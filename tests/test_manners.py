@@ -27,7 +27,8 @@ PROGRAM = """
 
     from rl_logging import configure
     before = state()
-    logger = configure(sys.argv[1], ["log", "csv", "json", "tensorboard", "mlflow", "wandb", "clearml", "swanlab"])
+    trackers = ["tensorboard", "mlflow", "wandb", "clearml", "swanlab"]
+    logger = configure(sys.argv[1], ["log", "csv", "json", *trackers])
     for step in range(3):
         logger.record("train/loss", 0.5)
         logger.info("a message")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from waiting import wait_until
 
-from rl_logging import Logger, MLflowOutputFormat, MLFlowOutputFormat, configure
+from rl_logging import Logger, MLFlowOutputFormat, MLflowOutputFormat, configure
 from rl_logging.formats.base import Sender
 
 
@@ -160,13 +160,6 @@ def test_the_local_store_stands_beside_the_runs(tmp_path: Path) -> None:
 
     assert sorted(run.info.run_name for run in runs) == ["one", "two"]
     assert experiment.artifact_location == f"file://{tmp_path / 'runs' / 'mlartifacts'}"
-
-
-def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Clusters set MLflow up by environment variables."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-
-    assert MLflowOutputFormat(folder=tmp_path).where() == "http://127.0.0.1:9"
 
 
 def test_keys_that_mlflow_refuses_keep_their_originals(server: Server) -> None:

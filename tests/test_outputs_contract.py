@@ -1,5 +1,6 @@
 """What holds for every output that has a name."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,10 @@ TRACKERS = sorted(name for name, entry in FORMATS.items() if entry.sender)
 
 
 @pytest.fixture
-def output(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> OutputFormat:
-    if name == "stdout":
-        request.getfixturevalue("console")
+def output(name: str, tmp_path: Path, console: object) -> Iterator[OutputFormat]:
     made = make_output(name, tmp_path / "run")
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
 
 
 @EVERY_OUTPUT

@@ -73,23 +73,6 @@ def test_messages_are_texts(tmp_path: Path) -> None:
     assert texts == ["[step 0] info: hello", "[step 0] info: again"]
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("SWANLAB_API_KEY", "key", "online, project rl_logging"),
-        ("SWANLAB_MODE", "local", "local, in"),
-        ("OTHER", "1", "offline, in"),
-    ],
-)
-def test_is_online_only_with_a_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
-) -> None:
-    """With no account there is no prompt and no server; with one, it is used."""
-    monkeypatch.setenv(variable, value)
-
-    assert SwanLabOutputFormat(folder=tmp_path).where().startswith(expected)
-
-
 def test_keys_that_swanlab_changes_keep_their_originals(tmp_path: Path) -> None:
     """SwanLab strips slashes at the ends, so that two keys would meet in one."""
     output = output_in(tmp_path)

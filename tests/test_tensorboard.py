@@ -87,6 +87,11 @@ def test_text_is_not_markdown(tmp_path: Path) -> None:
     )
 
 
+def fill(output: TensorBoardSender) -> None:
+    for step in range(2, 500):
+        output.handle(make_record({"a": step}, {}, step=step))
+
+
 def test_goes_on_when_the_disk_has_room_again(small_disk: Path) -> None:
     """TensorBoard's writer dies with its first error, and would refuse all that follows."""
     output = TensorBoardSender(small_disk / "tb")
@@ -95,8 +100,7 @@ def test_goes_on_when_the_disk_has_room_again(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         filler.write_bytes(b"x" * 65536)
     with pytest.raises(OSError, match="No space left"):
-        for step in range(2, 500):
-            output.handle(make_record({"a": step}, {}, step=step))
+        fill(output)
 
     filler.unlink()
     output.handle(make_record({"a": 500}, {}, step=500))

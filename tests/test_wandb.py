@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from rl_logging import Logger, WandBOutputFormat, configure
 
 
@@ -80,23 +78,6 @@ def test_keys_that_wandb_hides_keep_their_originals(tmp_path: Path) -> None:
         "_a": [(1, 1.0)],
         "": [(1, 2.0)],
     }
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("WANDB_API_KEY", "0" * 40, "online, project rl_logging"),
-        ("WANDB_MODE", "disabled", "disabled, in"),
-        ("OTHER", "1", "offline, in"),
-    ],
-)
-def test_is_online_only_with_a_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
-) -> None:
-    """With no account there is no prompt and no server; with one, it is used."""
-    monkeypatch.setenv(variable, value)
-
-    assert WandBOutputFormat(folder=tmp_path).where().startswith(expected)
 
 
 def test_says_where_it_is(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.tracker import Tracker, environment, message_line, unpatched
@@ -17,6 +17,7 @@ from rl_logging.record import Record
 
 _BLOCK, _FILE_HEADER, _HEADER = 32768, 7, 7  # bytes, in W&B's log file
 _END_TIMEOUT_S, _END_POLL_S = 10.0, 0.02
+_HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")  # W&B's own, now and before
 _ENVIRONMENT = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # else it looks up its server
 
 
@@ -153,11 +154,13 @@ def _has_key() -> bool:
     """Whether W&B would find an API key, as it looks for one."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    told = urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     try:
-        return netrc.netrc().authenticators(host) is not None
+        logins = netrc.netrc(str(path))
     except (OSError, netrc.NetrcParseError):  # no such file, or one that W&B could not read either
         return False
+    return any(logins.authenticators(host) for host in ([told] if told else _HOSTS))
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
