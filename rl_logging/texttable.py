@@ -4,6 +4,7 @@ Plain on purpose: a table is drawn at every dump, and a library that draws them 
 milliseconds.
 """
 
+import functools
 import re
 import unicodedata
 from collections import defaultdict
@@ -42,7 +43,7 @@ def cells(text: str) -> int:
 
 def pad(text: str, width: int) -> str:
     """The text filled up with spaces."""
-    return text.ljust(width) if text.isascii() else text + " " * (width - cells(text))
+    return text + " " * (width - cells(text))
 
 
 def keep_start(text: str, width: int) -> str:
@@ -77,15 +78,23 @@ def group(entries: Iterable[tuple[str, str]]) -> list[Row]:
 
     A tag is what stands before a key's first slash; keys without one come first.
     """
-    tags: dict[str, list[Row]] = defaultdict(list)
-    for key, text in entries:
+    entries = list(entries)
+    texts = [*(text for _, text in entries), ""]
+    return [(shown, texts[place]) for shown, place in _places(tuple(key for key, _ in entries))]
+
+
+@functools.lru_cache(maxsize=32)  # a run has the same keys at nearly every dump
+def _places(keys: tuple[str, ...]) -> list[tuple[str, int]]:
+    """What each row shows as its key, and which of the keys it is; -1 for a tag."""
+    tags: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for place, key in enumerate(keys):
         end = key.find("/") + 1
         tag = key[:end] if 1 < end < len(key) else ""
-        tags[tag].append((key[len(tag) :], text))
-    rows: list[Row] = sorted(tags.pop("", []))
+        tags[tag].append((key[len(tag) :], place))
+    rows = sorted(tags.pop("", []))
     for tag in sorted(tags):
-        rows.append((tag, ""))
-        rows += [(INDENT + key, text) for key, text in sorted(tags[tag])]
+        rows.append((tag, -1))
+        rows += [(INDENT + key, place) for key, place in sorted(tags[tag])]
     return rows
 
 
@@ -119,7 +128,8 @@ def draw(rows: Sequence[Row], widths: tuple[int, int], left: str, right: str) ->
     total = key_width + value_width + _FRAME
     edge = f"-- {left} --"
     lines = [edge + "-" * (total - len(edge) - len(right) - 4) + f" {right} --"]
-    lines += [f"| {pad(key, key_width)} | {pad(value, value_width)} |" for key, value in rows]
+    fill = str.ljust if "".join(map("".join, rows)).isascii() else pad  # the same, but faster
+    lines += [f"| {fill(key, key_width)} | {fill(value, value_width)} |" for key, value in rows]
     return "\n".join([*lines, "-" * total, ""])
 
 

@@ -93,12 +93,12 @@ def fill(output: TensorBoardSender) -> None:
 
 
 def test_goes_on_when_the_disk_has_room_again(small_disk: Path) -> None:
-    """TensorBoard's writer dies with its first error, and would refuse all that follows."""
+    """TensorBoard's own writer dies with its first error, and would refuse all that follows."""
     output = TensorBoardSender(small_disk / "tb")
     output.handle(make_record({"a": 1}, {}, step=1))
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="No space left"):
-        filler.write_bytes(b"x" * 65536)
+        filler.write_bytes(b"x" * (1 << 20))
     with pytest.raises(OSError, match="No space left"):
         fill(output)
 
