@@ -4,6 +4,7 @@ import fcntl
 import io
 import os
 import pty
+import select
 import struct
 import sys
 import termios
@@ -38,14 +39,18 @@ def clock(pattern: str) -> str:
 
 @pytest.fixture
 def terminal():
-    """A real pseudo-terminal of 60 columns: its stream, and a function that gives what was shown."""
+    """A real terminal of 60 columns: its stream, and a function that gives what it shows, up to a text."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     with open(theirs, "w", encoding="utf-8") as stream:
 
-        def shown() -> str:
+        def shown(last: str) -> str:
             stream.flush()
-            return os.read(ours, 1 << 16).decode("utf-8").replace("\r\n", "\n")
+            seen = b""
+            while last.encode() not in seen:
+                assert select.select([ours], [], [], 10)[0], f"the terminal showed no {last!r}: {seen!r}"
+                seen += os.read(ours, 1 << 16)
+            return seen.decode("utf-8").replace("\r\n", "\n")
 
         yield stream, shown
     os.close(ours)
@@ -154,7 +159,7 @@ def test_table_fits_the_terminal(terminal):
 
     FixedHumanOutputFormat(stream).handle(Record(7, NOON, values))
 
-    lines = shown().splitlines()
+    lines = shown("-" * 60).splitlines()
     assert {cells(line) for line in lines} == {60}
     assert any("..." in line and line.split("|")[1].rstrip().endswith("long_key") for line in lines[1:-1])
 
@@ -166,7 +171,7 @@ def test_terminal_that_does_not_know_its_width(terminal):
 
     FixedHumanOutputFormat(stream).handle(Record(7, NOON, {"a_key_of_thirty_characters_all": 0.5}))
 
-    assert "| a_key_of_thirty_characters_all | 0.5" in shown()
+    assert "| a_key_of_thirty_characters_all | 0.5" in shown("| 0.5")
 
 
 def test_table_clears_the_progress_bar(terminal, monkeypatch):
@@ -176,15 +181,15 @@ def test_table_clears_the_progress_bar(terminal, monkeypatch):
     output = FixedHumanOutputFormat(sys.stdout)
     output.name = "stdout"
 
-    with tqdm(total=10, file=stream, mininterval=0) as bar:
+    with tqdm(total=10, file=stream, mininterval=0, bar_format="{n} of {total}|") as bar:
         bar.update(3)
-        shown()
+        shown("3 of 10|")
         output.handle(Record(7, NOON, {"loss": 0.5}))
-        text = shown()
+        text = shown("3 of 10|")
 
     before, _, after = text.partition("-- step 7 ")
     assert before.strip("\r ") == ""
-    assert "30%" in after.rpartition("\n")[2]
+    assert after.rpartition("\n")[2].strip() == "3 of 10|"
 
 
 def test_text_that_the_terminal_cannot_encode_is_written_out():
