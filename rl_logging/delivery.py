@@ -25,6 +25,7 @@ class InlineDelivery:
     def __init__(self, output: Sender, clock: Callable[[], float] = time.monotonic) -> None:
         self.output = output
         self.missed = 0
+        self._lost = 0  # of those, the ones that are in no journal
         self._clock = clock
         self._trouble = Trouble(clock)
         self._pause_s = _FIRST_PAUSE_S
@@ -33,13 +34,13 @@ class InlineDelivery:
     def deliver(self, record: Record) -> None:
         """Hand over one record, or count it as missed."""
         if self.output.remote and self._clock() < self._resume_at:
-            self.missed += 1
+            self._miss(record)
             return
         try:
             self.output.handle(record)
             self._pause_s = _FIRST_PAUSE_S
         except Exception as error:  # an output's trouble must not reach the training loop
-            self.missed += 1
+            self._miss(record)
             self._resume_at = self._clock() + self._pause_s
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             self._tell(record, error)
@@ -51,8 +52,12 @@ class InlineDelivery:
         except Exception as error:  # as above
             self._trouble.tell("close", f"{self.output.name}: could not be closed: {describe(error)}", error)
         if self.missed:
-            message = f"{self.output.name}: {self.missed} records did not arrive; the journal has them"
-            self._trouble.tell("missed", message)
+            kept = f"{self._lost} of them are in no journal" if self._lost else "the journal has them"
+            self._trouble.tell("missed", f"{self.output.name}: {self.missed} records did not arrive; {kept}")
+
+    def _miss(self, record: Record) -> None:
+        self.missed += 1
+        self._lost += record.seq == 0
 
     def _tell(self, record: Record, error: Exception) -> None:
         what = f"step {record.step} was not written: {describe(error)}"

@@ -14,7 +14,7 @@ INDENT = "   "  # before a key that stands under its tag
 _CUT = "..."
 _FRAME = len("|  |  |")
 _KEY_WIDTHS, _VALUE_WIDTHS = (24, 60), (12, 40)  # at first, and at most: a longer one stands out
-_HEADING = re.compile(r"^-+ step (-?\d+) -+ .* --$")
+_HEADING = re.compile(r"^-- step (-?\d+) --")
 
 Row = tuple[str, str]
 
@@ -126,8 +126,9 @@ def draw(rows: Sequence[Row], widths: tuple[int, int], left: str, right: str) ->
     """The table as lines of text, with what ``left`` and ``right`` say in its upper edge."""
     key_width, value_width = widths
     total = key_width + value_width + _FRAME
-    edge = f"-- {left} --"
-    lines = [edge + "-" * (total - len(edge) - len(right) - 4) + f" {right} --"]
+    edge, end = f"-- {left} --", f" {right} --"
+    room = total - len(edge) - len(end)
+    lines = [(edge + "-" * room + end) if room >= 0 else edge.ljust(total, "-")]  # too narrow for both
     fill = str.ljust if "".join(map("".join, rows)).isascii() else pad  # the same, but faster
     lines += [f"| {fill(key, key_width)} | {fill(value, value_width)} |" for key, value in rows]
     return "\n".join([*lines, "-" * total, ""])

@@ -275,3 +275,19 @@ def test_names_are_those_of_the_package():
     """``rl_logging.configure`` is the function, whatever was imported before."""
     assert rl_logging.configure is configure
     assert isinstance(FixedHumanOutputFormat(io.StringIO()), rl_logging.OutputFormat)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "allowed"),
+    [
+        ("wandb", {"mode": "onlin"}, "online, offline, disabled, shared"),
+        ("swanlab", {"mode": "cloud"}, "online, offline, local, disabled"),
+        ("mlflow", {"tracking_uri": "./mlruns"}, "sqlite:////folder/mlflow.db"),
+        ("mlflow", {"tracking_uri": "file:///tmp/mlruns"}, "sqlite:////folder/mlflow.db"),
+        ("stdout", {"max_length": 0}, "at least 1"),
+    ],
+)
+def test_a_wrong_value_says_what_is_allowed(tmp_path, name, arguments, allowed):
+    """Found at once, not at the first dump, when nobody is looking any more."""
+    with pytest.raises(ValueError, match=allowed):
+        configure(tmp_path, [name], **{name: arguments})

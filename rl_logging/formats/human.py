@@ -38,7 +38,7 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
     :param max_length: the longest key and value to show; by default what the terminal's
         width allows, and no limit in a file
     :param name: what ``exclude`` calls it; by default ``"log"`` for a path, else ``"stdout"``
-    :raises ValueError: ``filename_or_file`` is neither a path nor a stream
+    :raises ValueError: ``filename_or_file`` is neither a path nor a stream, or a length below 1
     """
 
     unsupported = frozenset({"video", "image", "figure", "hparam"})
@@ -51,6 +51,8 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
         name: str | None = None,
     ) -> None:
         self.filename_or_file = filename_or_file
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"max_length must be at least 1, or None for no limit, not {max_length!r}")
         self.max_length = max_length  # type: ignore[assignment]
         self.own_file = isinstance(filename_or_file, (str, Path))
         super(HumanOutputFormat, self).__init__()

@@ -43,6 +43,7 @@ class MLflowSender(Tracker):
     :param folder: where a local store is kept; by default the current folder
     :param name: what ``exclude`` calls this output
     :raises MissingBackendError: mlflow is not installed
+    :raises ValueError: a tracking URI that MLflow refuses
     """
 
     name = "mlflow"
@@ -60,6 +61,7 @@ class MLflowSender(Tracker):
         name: str | None = None,
     ) -> None:
         super().__init__(folder=folder, name=name)
+        _check_address(tracking_uri)
         self.experiment_name = experiment_name
         self.run_name = run_name
         self.tracking_uri = tracking_uri
@@ -170,6 +172,15 @@ class MLflowSender(Tracker):
             text = "\n".join(self._messages)
             self._client.log_text(run_id, text, f"messages/{time.time():.3f}.txt")
             self._messages.clear()
+
+
+def _check_address(uri: str | None) -> None:
+    """Raise for a folder, which MLflow 3 refuses as a store, unless it was told not to."""
+    if uri is None or os.environ.get("MLFLOW_ALLOW_FILE_STORE") == "true":
+        return
+    if uri.startswith("file:") or ("://" not in uri and uri != "databricks"):
+        allowed = "http://host:port, or sqlite:////folder/mlflow.db for a local file"
+        raise ValueError(f"tracking_uri {uri!r} is a folder, which MLflow refuses; give {allowed}")
 
 
 def _batches(entries: list[Any], size: int) -> list[list[Any]]:

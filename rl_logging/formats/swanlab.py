@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_logging.formats.base import History, Sender
-from rl_logging.formats.tracker import Tracker, message_line, quiet, unpatched
+from rl_logging.formats.tracker import Tracker, check_mode, message_line, quiet, unpatched
 from rl_logging.record import Record
 from rl_logging.values import to_float
 
@@ -31,6 +31,7 @@ class SwanLabSender(Tracker):
     :param name: what ``exclude`` calls this output
     :param init: more arguments for ``swanlab.init``
     :raises MissingBackendError: swanlab is not installed
+    :raises ValueError: an unknown mode
     """
 
     name = "swanlab"
@@ -48,6 +49,7 @@ class SwanLabSender(Tracker):
         **init: Any,
     ) -> None:
         super().__init__(folder=folder, name=name)
+        check_mode(self.name, mode, ("online", "offline", "local", "disabled"))
         self.project = project
         self.run_name = run_name
         self.mode = mode

@@ -94,6 +94,15 @@ class Tracker(Sender):
         return Path(self.folder or Path.cwd())
 
 
+def check_mode(name: str, mode: str | None, allowed: tuple[str, ...]) -> None:
+    """Raise for a mode that the tracker does not know.
+
+    :raises ValueError: it is not allowed
+    """
+    if mode is not None and mode not in allowed:
+        raise ValueError(f"{name} has no mode {mode!r}; allowed are {', '.join(allowed)}")
+
+
 @contextlib.contextmanager
 def environment(**defaults: str) -> Iterator[None]:
     """Set environment variables for a while, those that the user has not set."""

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rl_logging.formats.base import History, Sender
-from rl_logging.formats.tracker import Tracker, environment, message_line, unpatched
+from rl_logging.formats.tracker import Tracker, check_mode, environment, message_line, unpatched
 from rl_logging.record import Record
 
 _BLOCK, _FILE_HEADER, _HEADER = 32768, 7, 7  # bytes, in W&B's log file
@@ -26,12 +26,13 @@ class WandBSender(Tracker):
 
     :param project: by default ``$WANDB_PROJECT``, else ``rl_logging``
     :param run_name: the run's name
-    :param mode: ``"online"``, ``"offline"`` or ``"disabled"``; by default ``$WANDB_MODE``,
+    :param mode: ``"online"``, ``"offline"``, ``"shared"`` or ``"disabled"``; by default ``$WANDB_MODE``,
         else online with an API key and offline without
     :param folder: where W&B puts its ``wandb`` folder; by default the current folder
     :param name: what ``exclude`` calls this output
     :param init: more arguments for ``wandb.init``
     :raises MissingBackendError: wandb is not installed
+    :raises ValueError: an unknown mode
     """
 
     name = "wandb"
@@ -48,6 +49,7 @@ class WandBSender(Tracker):
         **init: Any,
     ) -> None:
         super().__init__(folder=folder, name=name)
+        check_mode(self.name, mode, ("online", "offline", "disabled", "shared"))
         self.project = project
         self.run_name = run_name
         self.mode = mode
