@@ -280,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_names(outputs)
     rounds, dumps = (3, 10) if options.quick else (options.rounds, options.dumps)
     multiprocessing.set_forkserver_preload(["rl_logging.compose", "numpy"])
-    print("Microseconds a dump; values are PPO's, then float32.\n")
+    print("Microseconds a dump; values are PPO's, then float32; stdout is a pseudo-terminal.\n")
     lines = []
     with tempfile.TemporaryDirectory(prefix="rl_logging-bench-") as name:
         for number, (count, row) in enumerate(
