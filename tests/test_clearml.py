@@ -1,6 +1,9 @@
 """ClearML, offline, read back from its session."""
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -91,3 +94,27 @@ def test_arguments_reach_the_task(tmp_path: Path) -> None:
     task = json.loads(session_file(tmp_path, "task.json"))
 
     assert (task["name"], task["tags"]) == ("first", ["a"])
+
+
+def test_a_process_under_one_with_a_task_opens_its_own(tmp_path: Path) -> None:
+    """ClearML would join the task of the process above, and shift or lose what is sent."""
+    program = """if True:
+        import sys
+        from rl_logging import ClearMLOutputFormat
+        output = ClearMLOutputFormat(folder=sys.argv[1], offline=True)
+        output.write({"a/b": 1.0}, {"a/b": ()}, 1)
+        output.close()
+        print(output.history())
+    """
+    mark = {"CLEARML_PROC_MASTER_ID": f"{os.getpid()}:0123456789abcdef0123456789abcdef"}
+
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, **mark},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (process.stdout, process.stderr) == ("{'a/b': [(1, 1.0)]}\n", "")

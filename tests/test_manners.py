@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 PROGRAM = """
-    import argparse, json, signal, sys, threading
+    import argparse, json, os, signal, sys
 
     asked = []
     def audit(event, arguments):
@@ -23,7 +23,8 @@ PROGRAM = """
     def state():
         handlers = {s.name: str(signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGSEGV)}
         patched = [sys.stdout.write, sys.stderr.write, argparse.ArgumentParser.parse_args, sys.exit]
-        return [str(sys.excepthook), handlers, [str(p).split(" at 0x")[0] for p in patched]]
+        patched = [str(p).split(" at 0x")[0] for p in patched]
+        return [str(sys.excepthook), handlers, patched, dict(os.environ)]
 
     from rl_logging import configure
     before = state()

@@ -15,6 +15,8 @@ from rl_logging.record import Record
 from rl_logging.values import to_float
 
 _TITLE = "metrics"  # of a key without a slash
+# With these, which a process above this one may have set, ClearML would join that one's task.
+_PARENTS_TASK = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 _RETRIES = dict.fromkeys(("total", "connect", "read", "redirect", "status"), 1)
 # One retry, because Task.init waits for 240; threads, because the reporting process that it
 # forks makes close() take minutes.
@@ -68,6 +70,9 @@ class ClearMLSender(Tracker):
         return cls(**{**named, **arguments})
 
     def open(self) -> Any:
+        for mark in _PARENTS_TASK:
+            if not os.environ.get(mark, "").startswith(f"{os.getpid()}:"):
+                os.environ.pop(mark, None)
         with self._bounds():
             from clearml import Task
             from clearml.config import config_obj

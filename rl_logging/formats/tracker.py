@@ -105,13 +105,16 @@ def check_mode(name: str, mode: str | None, allowed: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def environment(**defaults: str) -> Iterator[None]:
-    """Set environment variables for a while, those that the user has not set."""
-    added = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(added)
+    """Set environment variables for a while, those that the user has not set.
+
+    What an SDK adds meanwhile goes, too: children of this process would inherit it.
+    """
+    before = frozenset(os.environ)
+    os.environ.update({name: value for name, value in defaults.items() if name not in before})
     try:
         yield
     finally:
-        for name in added:
+        for name in os.environ.keys() - before:
             os.environ.pop(name, None)
 
 
