@@ -133,7 +133,7 @@ def test_output_that_fails_does_not_stop_the_next(memory, caplog):
         "broken: step 1 was not written: ConnectionError: down. Training goes on.",
         f"BrokenWriter.write failed at step 1: {HOSTILE}. Training goes on.",
         "broken: could not be closed: ConnectionError: still down",
-        "broken: 6 records did not arrive; the journal has them",
+        "broken: 6 records did not arrive; 6 of them are in no journal",
     ]
 
 
