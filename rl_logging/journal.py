@@ -1,10 +1,13 @@
 """The journal: every record of a run, in order, one line each.
 
 What :meth:`Journal.append` returned for is in the file, and survives the death of the
-process. A line without its newline is not there yet: readers wait for it, and the next
+process, unless :attr:`Journal.error` says that the file cannot be written: then it waits
+in memory. A line without its newline is not there yet: readers wait for it, and the next
 writer cuts it off.
 """
 
+import errno
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,8 @@ from pathlib import Path
 from rl_logging.appendfile import AppendFile, blocks_from_end
 from rl_logging.errors import JournalError
 from rl_logging.record import Record, decode, encode
+
+_WAITING_BYTES = 16 << 20
 
 
 class Journal:
@@ -29,6 +34,10 @@ class Journal:
         self.last_step = last.step if last else 0
         self._time = round(last.time + 0.001, 3) if last else 0.0  # later than all that is there
         self._steps: set[int] = set()  # those of records at that time
+        self.error: OSError | None = None
+        self.lost = 0
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
 
     @property
     def path(self) -> Path:
@@ -40,15 +49,43 @@ class Journal:
         No two records have both step and millisecond in common: some trackers could not
         tell a real repeat from one record that is delivered twice.
 
-        :raises OSError: it is not in the file; nothing of it is
+        A full disk does not raise: :attr:`error` says so, the newest records, of 16 MiB at
+        most, wait in memory for the next call, and :attr:`lost` counts the others.
+
+        :raises OSError: the journal is closed
         """
+        if self._file.closed:
+            raise OSError(errno.EBADF, "the journal is closed", str(self.path))
         record = replace(record, seq=self.last_seq + 1, time=self._free_time(record))
-        self._file.append(encode(record))
+        line = encode(record)
         self.last_seq, self.last_step = record.seq, record.step
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        self._write_waiting()
         return record
 
+    @property
+    def waiting(self) -> int:
+        """How many records are in memory only."""
+        return len(self._waiting)
+
     def close(self) -> None:
-        self._file.close()
+        """Write what waits, if it can be written now, and close the file."""
+        if not self._file.closed:
+            self._write_waiting()
+            self._file.close()
+
+    def _write_waiting(self) -> None:
+        try:
+            while self._waiting:
+                self._file.append(self._waiting[0])
+                self._waiting_bytes -= len(self._waiting.popleft())
+            self.error = None
+        except OSError as error:
+            self.error = error
+            while self._waiting_bytes > _WAITING_BYTES:
+                self._waiting_bytes -= len(self._waiting.popleft())
+                self.lost += 1
 
     def _free_time(self, record: Record) -> float:
         if record.time > self._time:

@@ -135,6 +135,8 @@ class Logger(sb3.Logger):
             delivery.close()
         if self._journal:
             self._journal.close()
+            if missing := self._journal.lost + self._journal.waiting:
+                self._trouble.tell("lost", f"journal: {missing} records are lost: they could not be written")
 
     def __enter__(self) -> "Logger":
         return self
@@ -169,11 +171,14 @@ class Logger(sb3.Logger):
         if self._journal is None:
             return record
         try:
-            return self._journal.append(record)
-        except Exception as error:  # a full disk, or what nobody has thought of
+            record = self._journal.append(record)
+            if (error := self._journal.error) is not None:
+                message = f"journal: step {record.step} was not written: {describe(error)}"
+                self._trouble.tell("journal", f"{message}. It waits in memory; training goes on.", error)
+        except Exception as error:  # what nobody has thought of
             message = f"journal: step {record.step} was not written: {describe(error)}. Training goes on."
-            self._trouble.tell("journal", message, error)
-            return record
+            self._trouble.tell("record", message, error)
+        return record
 
     def _delivery(self, output: Sender) -> InlineDelivery:
         # Kept by identity: an output is a plain list's element and need not be hashable.

@@ -32,6 +32,8 @@ class JournalOutputFormat(OutputFormat):
 
     def handle(self, record: Record) -> None:
         self._journal.append(record)  # whole: what it excludes elsewhere stays known
+        if self._journal.error:
+            raise self._journal.error
 
     def history(self) -> History:
         return self.expected(read(self.path))
