@@ -93,3 +93,42 @@ def test_nothing_is_left_in_the_current_folder(finished: Finished) -> None:
 
     assert sorted(path.name for path in folder.iterdir()) == ["found.json", "runs"]
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["mlartifacts", "mlflow.db", "one"]
+
+
+@pytest.mark.parametrize(
+    "end", ["pass", "sys.exit(3)", "raise ValueError('a bug')", "os.fork() or sys.exit()"]
+)
+def test_a_program_that_never_closes_loses_nothing(end: str, tmp_path: Path) -> None:
+    """SB3's users do not close their logger; and each SDK ends its run at exit, before or after us."""
+    program = f"""if True:
+        import atexit, json, os, sys
+        from rl_logging import configure
+        from rl_logging.readers import compare, read_records
+
+        def check():
+            if os.getpid() == first:
+                found = {{o.name: compare(o, read_records("run")).differences for o in logger.output_formats}}
+                open("found.json", "w").write(json.dumps(found))
+
+        first = os.getpid()
+        atexit.register(check)  # runs after what is registered later
+        logger = configure("run", ["log", "csv", "json", "tensorboard", "mlflow", "wandb", "clearml", "swanlab"])
+        for step in range(3):
+            logger.record("train/loss", step)
+            logger.dump(step)
+        {end}
+    """
+
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    found = json.loads((tmp_path / "found.json").read_text())
+    outputs = ["log", "csv", "json", "tensorboard", "mlflow", "wandb", "clearml", "swanlab"]
+    assert found == {name: [] for name in outputs}
+    assert "rl_logging" not in process.stderr and "not be closed" not in process.stderr

@@ -1,6 +1,7 @@
 """What the trackers' senders share: a run opened on first use, and an SDK kept in bounds."""
 
 import argparse
+import atexit
 import contextlib
 import io
 import logging
@@ -45,6 +46,7 @@ class Tracker(Sender):
         self.folder = None if folder is None else str(Path(folder).absolute())
         self.owns_run = True
         self._run: Any = None
+        self._opened_by: int | None = None
         self._closed = False
 
     @property
@@ -56,7 +58,8 @@ class Tracker(Sender):
         if self._closed:
             raise RuntimeError(f"{self.name} is closed")
         if self._run is None:
-            self._run = self.open()
+            self._run, self._opened_by = self.open(), os.getpid()
+            atexit.register(self.close)  # after the SDK's own hook, hence run before it
         return self._run
 
     def open(self) -> Any:
@@ -69,7 +72,8 @@ class Tracker(Sender):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            if self._run is not None:
+            atexit.unregister(self.close)
+            if self._opened_by == os.getpid():  # a fork's copy leaves the run to its parent
                 self.finish(self._run)
 
     def history(self) -> History:
