@@ -29,13 +29,20 @@ class AppendFile:
     def closed(self) -> bool:
         return self._fd < 0
 
+    def check_open(self) -> None:
+        """Raise if the file was closed.
+
+        :raises OSError: it was
+        """
+        if self.closed:
+            raise OSError(errno.EBADF, "the file is closed", str(self.path))
+
     def append(self, piece: bytes) -> None:
         """Write one piece, whole or not at all.
 
         :raises OSError: the disk is full, or the file was removed or closed
         """
-        if self.closed:
-            raise OSError(errno.EBADF, "the file is closed", str(self.path))
+        self.check_open()
         if os.fstat(self._fd).st_nlink == 0:  # else writes would vanish without an error
             raise FileNotFoundError(errno.ENOENT, "the file was removed", str(self.path))
         written = os.write(self._fd, piece)

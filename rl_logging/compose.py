@@ -37,11 +37,13 @@ def configure(
     :param arguments: for the constructors of outputs given by name, by that name
     :raises ValueError: an unknown output, one given twice, or arguments for one not given
     :raises MissingBackendError: an output's package is not installed
-    :raises TypeError: an argument that an output's constructor does not have
+    :raises TypeError: an argument that an output's constructor does not have, or no list
     :raises OSError: the folder cannot be written
     """
     if format_strings is None:
         format_strings = os.getenv("SB3_LOG_FORMAT", _DEFAULT_FORMATS).split(",")
+    if isinstance(format_strings, str):
+        raise TypeError(f"format_strings is a list of outputs: [{format_strings!r}], not {format_strings!r}")
     formats = [format_ for format_ in format_strings if format_ not in ("", "journal")]
     _check(formats, arguments)
     path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
@@ -49,6 +51,10 @@ def configure(
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(f"{str(path)!r} cannot be a run folder: a file has that name") from None
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"the run folder cannot be made: {error.strerror}", str(path)
+        ) from None
     with contextlib.ExitStack() as undo:
         logger = Logger(str(path), [])
         undo.callback(logger.close)

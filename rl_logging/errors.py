@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 
 _TRACEBACK_FRAMES = 3
+_TOPICS = 1000  # told apart; keys and names come from outside
 _log = logging.getLogger("rl_logging")
 
 
@@ -46,17 +47,22 @@ class Trouble:
         :param message: what happened and what it means
         :param error: its traceback is logged the first time
         """
+        if topic not in self._seen and len(self._seen) >= _TOPICS:
+            topic = "all that exceeds the number of topics"
         now = self._clock()
         due, pause_s, left_out = self._seen.get(topic, (now, self._first_pause_s, 0))
         if now < due:
             self._seen[topic] = (due, pause_s, left_out + 1)
             return
         again = f" ({left_out} more like it since the last message)" if left_out else ""
-        trace = "" if error is None or topic in self._seen else f"\n{_short_traceback(error)}"
+        # The system's own errors say all in their text; of others the place may be the cause.
+        told_by_system = isinstance(error, OSError) and error.errno is not None
+        traced = error is not None and not told_by_system and topic not in self._seen
+        trace = f"\n{_short_traceback(error)}" if traced else ""
         _log.warning("%s%s%s", message, again, trace)
         self._seen[topic] = (now + pause_s, pause_s * self._growth, 0)
 
 
-def _short_traceback(error: BaseException) -> str:
+def _short_traceback(error: BaseException | None) -> str:
     """Where an error came from; SDKs' whole tracebacks fill several screens."""
     return "".join(traceback.format_exception(error, limit=-_TRACEBACK_FRAMES, chain=False)).rstrip()

@@ -1,6 +1,7 @@
 """Logger: SB3's, with a journal, and with outputs that cannot stop training."""
 
 import atexit
+import difflib
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from stable_baselines3.common import logger as sb3
 
 from rl_logging.delivery import InlineDelivery, describe
 from rl_logging.errors import Trouble
+from rl_logging.formats import formats
 from rl_logging.formats.base import Sender
 from rl_logging.journal import Journal
 from rl_logging.record import Record, exclusion_names, key_name, make_record, message_record, to_step
@@ -36,6 +38,7 @@ class Logger(sb3.Logger):
         self._journal = Journal(Path(folder) / "journal.jsonl") if folder else None
         self._step = self._journal.last_step if self._journal else 0
         self._deliveries: dict[int, InlineDelivery] = {}
+        self._exclusions: set[tuple[str, ...]] = set()  # those that were looked at
         self._trouble = Trouble()
         # Two locks, so that who records need not wait for an output. A signal handler may log while
         # its thread does, hence both can be taken again.
@@ -61,30 +64,35 @@ class Logger(sb3.Logger):
                 self.name_to_value[key] = detached(value)
                 self.name_to_excluded[key] = self.to_tuple(exclude)
             except Exception as error:  # such as an unhashable key
-                self._keep_as_it_is(key, value, exclude, error)
+                self._keep_aside(key_name(key), value, exclude, error)
 
     def record_mean(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         """As :meth:`record`, but of several values under one key, the mean.
 
-        A value that has no mean is kept as :meth:`record` keeps it.
+        A value that has no mean, such as a text, is kept beside it, under the key and the
+        value's type: ``loss (str)``.
         """
         with self._lock:
+            known = None
             try:
+                known = key in self.name_to_value
                 super().record_mean(key, detached(value), exclude)
             except Exception as error:  # such as a value without a mean
-                self._keep_as_it_is(key, value, exclude, error)
+                if known is False:
+                    self.name_to_value.pop(key, None)  # the zero that SB3 began with
+                name = key_name(key) if known is None else f"{key_name(key)} ({type(value).__name__})"
+                self._keep_aside(name, value, exclude, error)
 
-    def _keep_as_it_is(self, key: Any, value: Any, exclude: Any, error: Exception) -> None:
-        self._trouble.tell("record", f"{to_text(key)}: kept as it is: {describe(error)}")
-        is_text = issubclass(type(key), str)  # isinstance() would ask the object itself
-        super().record(str.__str__(key) if is_text else key_name(key), value, exclude)
+    def _keep_aside(self, name: str, value: Any, exclude: Any, error: Exception) -> None:
+        self._trouble.tell(f"record {name[:100]}", f"recorded as {name!r}, because: {describe(error)}")
+        super().record(name, value, exclude)
 
     def dump(self, step: int = 0) -> None:
         """Write what was recorded since the last dump to the journal and to every output.
 
         :param step: the training step; what is no number counts as the last dump's step
         """
-        if self._valid_level(self.level) == sb3.DISABLED or self._is_forked():
+        if self._valid_level(self.level) == sb3.DISABLED or self._is_inert():
             return
         with self._lock:
             values, excluded = dict(self.name_to_value), dict(self.name_to_excluded)
@@ -94,12 +102,19 @@ class Logger(sb3.Logger):
         with self._turn:
             self._step = self._valid_step(step)
             record = self._journaled(make_record(values, excluded, self._step)) if values else None
+            if record is not None:
+                self._check_exclusions(record)
             for output in list(self.output_formats):
                 if isinstance(output, Sender):
                     if record is not None:
                         self._delivery(output).deliver(record)
                 elif isinstance(output, sb3.KVWriter):
                     self._call(output, "write", dict(values), dict(excluded), self._step)
+                else:
+                    kind = type(output).__name__
+                    self._trouble.tell(
+                        f"no output {kind}", f"a {kind} in output_formats is no KVWriter: it gets nothing"
+                    )
 
     def log(self, *args: Any, level: int = sb3.INFO) -> None:
         """Write a message to the journal and to every output that can hold text.
@@ -108,7 +123,7 @@ class Logger(sb3.Logger):
         :param level: ``DEBUG`` to ``ERROR``; a message below the logger's own is dropped
         """
         level = self._valid_level(level)
-        if self._valid_level(self.level) > level or self._is_forked():
+        if self._valid_level(self.level) > level or self._is_inert():
             return
         texts = [to_text(arg) for arg in args]
         level_name = _LEVEL_NAMES.get(level, "info")
@@ -146,12 +161,25 @@ class Logger(sb3.Logger):
     ) -> None:
         self.close()
 
-    def _is_forked(self) -> bool:
-        """Whether this is a fork's copy: it must not write to the files of its parent."""
-        if self._pid is None or self._pid == os.getpid():
+    def _is_inert(self) -> bool:
+        """Whether nothing is to be written: after close, or in a fork, whose files are its parent's."""
+        if self._pid == os.getpid():
             return False
-        self._trouble.tell("fork", "a fork of the process that logs: here the logger does nothing")
+        why = "it is closed" if self._pid is None else "this is a fork of the process that logs"
+        self._trouble.tell("inert", f"the logger does nothing any more: {why}")
         return True
+
+    def _check_exclusions(self, record: Record) -> None:
+        """Say so when ``exclude`` names what is no output, with this logger or any other."""
+        new = set(record.excluded.values()) - self._exclusions
+        if not new:
+            return
+        self._exclusions |= new
+        known = {*formats(), *(getattr(output, "name", "") for output in self.output_formats)}
+        for name in {name for names in new for name in names} - known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            self._trouble.tell(f"exclude {name[:100]}", f"exclude={name!r} is no output{hint}")
 
     def _valid_step(self, step: Any) -> int:
         try:

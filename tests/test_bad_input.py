@@ -201,16 +201,19 @@ def test_keys_that_differ_only_in_type_are_both_there():
     assert memory.records[0].values == {"1 (int)": "number", "1": "text", "(1,) (tuple)": "tuple"}
 
 
-def test_mean_of_what_has_none_keeps_the_last():
-    """Nothing is made up: a text stays the text."""
+def test_what_has_no_mean_stands_beside_it():
+    """Neither is lost, and nothing is made up."""
     with Logger(None, [memory := MemoryOutputFormat()]) as logger:
-        logger.record_mean("a", "text")
+        for value in (1.0, "text", 3.0):
+            logger.record_mean("a", value)
+        logger.record_mean(["unhashable"], 5.0)
         logger.record_mean("b", torch.tensor([1.0, 3.0], requires_grad=True))
         logger.record_mean("b", torch.tensor([3.0, 5.0]))
         logger.dump(1)
 
     values = memory.records[0].values
-    assert (values["a"], values["b"].tolist()) == ("text", [2.0, 4.0])
+    assert values.pop("b").tolist() == [2.0, 4.0]
+    assert values == {"a": 2.0, "a (str)": "text", "['unhashable'] (list)": 5.0}
 
 
 def test_logger_that_was_closed_goes_on_in_silence(run, tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from rl_logging import ClearMLOutputFormat, Logger
+from rl_logging.formats import make_output
+from rl_logging.formats.tracker import quiet, unpatched
 
 
 def output_in(folder: Path, **arguments: object) -> ClearMLOutputFormat:
@@ -48,24 +50,29 @@ def test_a_number_that_would_become_zero_is_refused(tmp_path: Path, caplog: pyte
 
     assert output.history() == {"train/kl": [(1, 0.5)]}
     assert output.refused == {"train/loss": 1}
-    assert "clearml: cannot hold 'train/loss' at step 1" in caplog.text
+    assert "clearml: leaves out 'train/loss' at step 1" in caplog.text
 
 
 def test_the_active_task_is_used_and_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who opened a task decides when it ends."""
     monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path))
-    opened = output_in(tmp_path, project_name="user's own")
-    task = opened.run
+    with unpatched(), quiet():
+        from clearml import Task
 
-    output = ClearMLOutputFormat()
-    output.write({"a/b": 1.0}, {"a/b": ()}, 1)
-    output.close()
+        Task.set_offline(True)
+        automatic = dict.fromkeys(("frameworks", "arg_parser", "streams"), False)
+        off = {f"auto_connect_{what}": no for what, no in automatic.items()}
+        task = Task.init("user's own", "task", auto_resource_monitoring=False, **off)
+        output = make_output("clearml", tmp_path / "run")
+        place = output.where()
+        output.write({"a/b": 1.0}, {"a/b": ()}, 1)
+        output.close()
+        still_open = Task.current_task() is task
+        task.close()
 
-    from clearml import Task
-
-    assert Task.current_task() is task
-    opened.close()
-    assert opened.history() == {"a/b": [(1, 1.0)]}
+    assert place == "the run that is open in this process"
+    assert still_open
+    assert output.history() == {"a/b": [(1, 1.0)]}
 
 
 def test_texts_and_messages_go_to_the_console_log(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.logger import FormatUnsupportedError, Video
 from tqdm import tqdm
 
-from rl_logging import FixedHumanOutputFormat
+from rl_logging import FixedHumanOutputFormat, configure
 from rl_logging.record import Record, key_name, make_record, message_record
 from rl_logging.texttable import cells
 
@@ -232,7 +232,7 @@ def test_refused_value_does_not_lose_the_row(tmp_path):
     assert output.history() == {"loss": [(3, 0.5)]}
 
 
-@pytest.mark.parametrize("wrong", [3, None, b"bytes", ["train.log"]])
+@pytest.mark.parametrize("wrong", [3, b"bytes", ["train.log"]])
 def test_wrong_destination_is_named(wrong):
     """A wrong argument raises where it was given."""
     with pytest.raises(
@@ -248,3 +248,15 @@ def test_closed_stream_of_the_user_stays_open():
     FixedHumanOutputFormat(stream).close()
 
     assert not stream.closed
+
+
+def test_a_daemon_without_a_console_goes_on(tmp_path, monkeypatch):
+    """Python has no ``sys.stdout`` where it was started with none, as in a service."""
+    monkeypatch.setattr(sys, "stdout", None)
+
+    with configure(tmp_path, ["stdout", "csv"]) as logger:
+        logger.info("hello")
+        logger.record("loss", 0.5)
+        logger.dump(1)
+
+    assert logger.output_formats[1].history() == {"loss": [(1, 0.5)]}

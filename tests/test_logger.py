@@ -9,7 +9,7 @@ import pytest
 from awkward import HostileError
 from stable_baselines3.common import logger as sb3
 
-from rl_logging import Logger, MemoryOutputFormat, OutputFormat
+from rl_logging import Logger, MemoryOutputFormat, OutputFormat, configure
 from rl_logging.journal import read
 
 HOSTILE = "HostileError: <HostileError whose text failed: RuntimeError>"
@@ -309,4 +309,51 @@ def test_fork_does_not_write_to_its_parents_files(tmp_path):
     records = [record for record in read(tmp_path / "journal.jsonl") if record.kind == "metrics"]
     assert [(record.seq, record.step) for record in records] == [(2, 1), (3, 4)]
     assert len((tmp_path / "progress.csv").read_text().splitlines()) == 3
-    assert result.stderr == "a fork of the process that logs: here the logger does nothing\n"
+    assert result.stderr == "the logger does nothing any more: this is a fork of the process that logs\n"
+
+
+def test_after_close_nothing_is_written_and_it_is_said_once(tmp_path, caplog):
+    """What stands in an output but not in the journal would be a riddle."""
+    logger = configure(tmp_path, ["log", "csv", "json", "tensorboard"])
+    logger.record("loss", 0.5)
+    logger.dump(1)
+    logger.close()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    for step in (2, 3):
+        logger.record("late", step)
+        logger.info("late")
+        logger.dump(step)
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert [r.getMessage() for r in caplog.records] == ["the logger does nothing any more: it is closed"]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "told"),
+    [
+        ("stout", ["exclude='stout' is no output; did you mean 'stdout'?"]),
+        (("csv", "nothing alike"), ["exclude='nothing alike' is no output"]),
+        ("tensorboard", []),
+        ("mine", []),
+        (None, []),
+    ],
+)
+def test_a_misspelt_exclusion_is_said_once(exclude, told, caplog):
+    """SB3's algorithms exclude outputs that are not there; a wrong name is another matter."""
+    with Logger(None, [MemoryOutputFormat(name="mine")]) as logger:
+        for step in range(3):
+            logger.record("loss", step, exclude=exclude)
+            logger.dump(step)
+
+    assert [record.getMessage() for record in caplog.records] == told
+
+
+def test_what_is_no_output_is_named(caplog):
+    """SB3 skips it in silence, and a user waits for numbers that never come."""
+    with Logger(None, [lambda record: None, memory := MemoryOutputFormat()]) as logger:
+        logger.record("loss", 1)
+        logger.dump(1)
+
+    assert len(memory.records) == 1
+    assert caplog.records[0].getMessage() == "a function in output_formats is no KVWriter: it gets nothing"

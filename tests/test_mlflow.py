@@ -16,6 +16,7 @@ import pytest
 from waiting import wait_until
 
 from rl_logging import Logger, MLFlowOutputFormat, MLflowOutputFormat, configure
+from rl_logging.formats import make_output
 from rl_logging.formats.base import Sender
 
 
@@ -97,6 +98,11 @@ def test_a_dump_is_one_request(server: Server, tmp_path: Path) -> None:
     assert output.history()["key/7"] == [(0, 7.0), (1, 7.0), (2, 7.0)]
 
 
+def test_has_the_spelling_that_some_labs_use() -> None:
+    """A lab's page calls it so, and its users' imports must work."""
+    assert MLFlowOutputFormat is MLflowOutputFormat
+
+
 def test_a_run_has_its_name_tags_and_end(server: Server) -> None:
     """What a person sees first in MLflow's list of runs."""
     output = MLflowOutputFormat(
@@ -106,7 +112,7 @@ def test_a_run_has_its_name_tags_and_end(server: Server) -> None:
     identity = run_id(output)
     output.close()
 
-    run = output._client.get_run(identity)
+    run = output.client.get_run(identity)
 
     assert (run.info.run_name, run.info.status, run.data.tags["who"]) == ("first", "FINISHED", "me")
 
@@ -132,7 +138,8 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'user.db'}")
     try:
         with mlflow.start_run() as run:
-            output = MLFlowOutputFormat()
+            output = make_output("mlflow", tmp_path / "run")
+            place = output.where()
             output.write({"a": 1.0}, {"a": ()}, 1)
             output.close()
             status = mlflow.get_run(run.info.run_id).info.status
@@ -141,6 +148,7 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
     finally:
         mlflow.set_tracking_uri(None)
 
+    assert place == "the run that is open in this process"
     assert status == "RUNNING"
     assert metrics == {"a": 1.0}
 
@@ -166,7 +174,7 @@ def test_keys_that_mlflow_refuses_keep_their_originals(server: Server) -> None:
     """A renamed key must be found under what its author called it."""
     output = MLflowOutputFormat(tracking_uri=server.address, experiment_name="keys")
     output.write({"loss#1": 1.0, "loss%1": 2.0}, {"loss#1": (), "loss%1": ()}, 1)
-    run = output._client.get_run(run_id(output))
+    run = output.client.get_run(run_id(output))
     output.close()
 
     originals = {key.removeprefix("key of "): tag for key, tag in run.data.tags.items() if "key of" in key}
@@ -187,7 +195,7 @@ def test_texts_and_messages_are_sent_once(server: Server) -> None:
             logger.record("sample", f"text {step}")
             logger.dump(step)
         logger.warn("the last")
-        client, identity = output._client, run_id(output)
+        client, identity = output.client, run_id(output)
 
     def read(folder: str) -> list[str]:
         files = sorted(client.list_artifacts(identity, folder), key=lambda file: file.path)

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from rl_logging import Logger, SwanLabOutputFormat
+from rl_logging.formats import make_output
+from rl_logging.formats.tracker import quiet, unpatched
+from rl_logging.record import make_record
 
 
 def output_in(folder: Path, **arguments: object) -> SwanLabOutputFormat:
@@ -22,7 +25,7 @@ def test_what_it_cannot_hold_is_counted(tmp_path: Path, caplog: pytest.LogCaptur
 
     assert output.history() == {"a": [(10, 0.0), (5, 2.0)]}
     assert output.refused == {"a": 2, "text": 2}
-    assert caplog.text.count("swanlab: cannot hold") == 1
+    assert caplog.text.count("swanlab: leaves out") == 1
 
 
 @pytest.mark.parametrize("mode", ["offline", "local"])
@@ -38,16 +41,32 @@ def test_each_mode_keeps_the_numbers(tmp_path: Path, mode: str) -> None:
 
 def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
     """Who opened a run decides when it ends."""
-    opened = output_in(tmp_path)
-    run = opened.run
+    with unpatched(), quiet():
+        import swanlab
 
-    output = SwanLabOutputFormat()
-    output.write({"a": 1.0}, {"a": ()}, 1)
-    output.close()
+        run = swanlab.init(project="user", mode="offline", log_dir=str(tmp_path / "user"))
+        output = make_output("swanlab", tmp_path / "run")
+        place = output.where()
+        output.write({"a": 1.0}, {"a": ()}, 1)
+        output.close()
+        still_open = run.alive
+        run.finish()
 
-    assert run.alive
-    opened.close()
-    assert opened.history() == {"a": [(1, 1.0)]}
+    assert place == "the run that is open in this process"
+    assert still_open
+    assert output.history() == {"a": [(1, 1.0)]}
+
+
+def test_two_outputs_do_not_share_a_run(tmp_path: Path) -> None:
+    """SwanLab holds one run a process: the second output's data must not end up in the first's."""
+    first, second = output_in(tmp_path / "first"), output_in(tmp_path / "second")
+    first.handle(make_record({"a": 1.0}, {}, step=1))
+
+    with pytest.raises(RuntimeError, match="swanlab holds one run a process"):
+        second.handle(make_record({"a": 2.0}, {}, step=1))
+
+    first.close()
+    assert first.history() == {"a": [(1, 1.0)]}
 
 
 def test_one_run_can_follow_another(tmp_path: Path) -> None:

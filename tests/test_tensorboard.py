@@ -75,7 +75,7 @@ def test_a_refused_image_costs_only_itself(tmp_path: Path, caplog: pytest.LogCap
 
     assert found.Tags()["images"] == ["good"]
     assert found.Tags()["scalars"] == ["loss"]
-    assert "tensorboard: cannot hold 'bad' at step 1" in caplog.text
+    assert "tensorboard: leaves out 'bad' at step 1" in caplog.text
 
 
 def test_text_is_not_markdown(tmp_path: Path) -> None:

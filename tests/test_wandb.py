@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rl_logging import Logger, WandBOutputFormat, configure
+from rl_logging.formats import make_output
 
 
 def output_in(folder: Path, **arguments: object) -> WandBOutputFormat:
@@ -28,12 +29,14 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
 
     settings = wandb.Settings(console="off", silent=True)
     with wandb.init(project="p", dir=str(tmp_path), mode="offline", settings=settings) as run:
-        output = WandBOutputFormat()
+        output = make_output("wandb", tmp_path / "run")
+        place = output.where()
         output.write({"a": 1.0}, {"a": ()}, 5)
         output.close()
         run.log({"mine": 2})
 
     _wait_for_end(Path(run.settings.sync_file))
+    assert place == "the run that is open in this process"
     assert output.history()["a"] == [(5, 1.0)]
     assert output.history()["mine"][0][1] == 2.0
 

@@ -81,8 +81,8 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown output {name!r}{hint} Allowed are: {', '.join(sorted(known))}")
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"unknown output {name!r}; {hint}allowed are {', '.join(sorted(known))}")
         if name in seen:
             raise ValueError(
                 f"output {name!r} is given twice; a second one of a kind needs a name= of its own"
@@ -110,7 +110,11 @@ def make_output(_format: str, folder: str | Path, /, **arguments: Any) -> "Outpu
     :raises TypeError: an argument that its constructor does not have
     """
     check_names([_format])
-    output = load(formats()[_format].output)
+    path = formats()[_format].output
+    try:
+        output = load(path)
+    except (ImportError, AttributeError) as error:  # what another package registered may be broken
+        raise ImportError(f"output {_format!r} cannot be loaded from {path!r}: {error}") from error
     parameters = inspect.signature(output).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for wrong in arguments.keys() - parameters.keys():

@@ -32,9 +32,10 @@ class Sender:
 
     name: str = ""
     remote: ClassVar[bool] = False  # whether it may be slow or away, as a tracker's server is
+    limit: ClassVar[str] = "it is beyond this output's limits"  # why a number is refused, for the message
 
     def __init__(self, *, name: str | None = None) -> None:
-        self.name = name or self.name
+        self.name = name or self.name or type(self).__name__
         self.trouble = Trouble()
         self.refused: dict[str, int] = {}
         self._names: dict[str, str] = {}
@@ -84,6 +85,15 @@ class Sender:
         numbers = ((key, value) for key, value in record.values.items() if is_number(value))
         held = ((key, self.held(value, record.step)) for key, value in numbers)
         return {self.rename(key): value for key, value in held if value is not None}
+
+    def taken(self, record: Record) -> dict[str, float]:
+        """The numbers, as :meth:`numbers` gives them; what cannot be held is counted and said."""
+        numbers = self.numbers(record)
+        if len(numbers) < sum(map(is_number, record.values.values())):
+            for key, value in record.values.items():
+                if is_number(value) and self.held(value, record.step) is None:
+                    self.refuse(key, record.step, self.limit)
+        return numbers
 
     def held(self, value: float, step: int) -> float | None:
         """A number as it can be held here, or None where it cannot."""
@@ -137,8 +147,8 @@ class Sender:
     def refuse(self, key: str, step: int, reason: str) -> None:
         """Count a value that cannot be held here, and say so once for each reason."""
         self.refused[key] = self.refused.get(key, 0) + 1
-        where = f"{self.name}: cannot hold {key!r} at step {step}: {reason}"
-        self.trouble.tell(reason, f"{where}. It is in the journal and in the other outputs.")
+        what = f"{self.name}: leaves out {key!r} at step {step}: {reason}"
+        self.trouble.tell(reason, f"{what}. The journal and the other outputs have it.")
 
 
 def with_digest(name: str, key: str) -> str:

@@ -4,13 +4,14 @@ import contextlib
 import json
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rl_logging.formats.base import History, Sender, with_digest
-from rl_logging.formats.tracker import Tracker, environment, message_line, quiet, unpatched
+from rl_logging.formats.tracker import Tracker, check_init, environment, message_line, quiet, unpatched
 from rl_logging.record import Record
 from rl_logging.values import to_float
 
@@ -40,6 +41,7 @@ class ClearMLSender(Tracker):
     :param name: what ``exclude`` calls this output
     :param init: more arguments for ``Task.init``
     :raises MissingBackendError: clearml is not installed
+    :raises TypeError: an argument that ``Task.init`` does not have
     """
 
     name = "clearml"
@@ -58,6 +60,7 @@ class ClearMLSender(Tracker):
         **init: Any,
     ) -> None:
         super().__init__(folder=folder, name=name)
+        check_init(self.name, "clearml", "task.py", init)
         self.project_name = project_name
         self.task_name = task_name
         self.tags = tags
@@ -69,20 +72,20 @@ class ClearMLSender(Tracker):
         named = {"folder": folder / "clearml", "task_name": folder.absolute().name}
         return cls(**{**named, **arguments})
 
+    def active(self) -> Any:
+        clearml = sys.modules.get("clearml")
+        if clearml is None or self.project_name or self.tags or self.init:
+            return None
+        _forget_parents_task()
+        return clearml.Task.current_task()
+
     def open(self) -> Any:
-        for mark in _PARENTS_TASK:
-            if not os.environ.get(mark, "").startswith(f"{os.getpid()}:"):
-                os.environ.pop(mark, None)
+        _forget_parents_task()
         with self._bounds():
             from clearml import Task
             from clearml.config import config_obj
             from clearml.utilities.check_updates import CheckPackageUpdates
 
-            given = self.project_name or self.task_name or self.init
-            active = None if given else Task.current_task()
-            if active is not None:
-                self.owns_run = False
-                return active
             config_obj.set_overrides(_OVERRIDES)
             CheckPackageUpdates._package_version_checked = True  # else a thread asks its server
             if self._is_offline:
@@ -117,7 +120,7 @@ class ClearMLSender(Tracker):
         with self._bounds():
             run.close()
 
-    def where(self) -> str:
+    def destination(self) -> str:
         if self._is_offline:
             return f"offline session in {self.local_folder / 'offline'}"
         return f"online, project {self._project}"
@@ -158,6 +161,12 @@ class ClearMLSender(Tracker):
             "auto_resource_monitoring": False,
             **{f"auto_connect_{what}": False for what in automatic},
         }
+
+
+def _forget_parents_task() -> None:
+    for mark in _PARENTS_TASK:
+        if not os.environ.get(mark, "").startswith(f"{os.getpid()}:"):
+            os.environ.pop(mark, None)
 
 
 def _has_credentials() -> bool:

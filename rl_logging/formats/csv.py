@@ -87,6 +87,7 @@ class CSVOutputFormat(OutputFormat):
         return values
 
     def _add_columns(self, new: list[str]) -> None:
+        self._file.check_open()
         path = self._file.path
         columns = dict.fromkeys([*self._columns, *new])
         old = path.read_bytes()

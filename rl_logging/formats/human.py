@@ -34,7 +34,8 @@ _NARROWEST = 20
 class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
     """Write each dump as a table of text.
 
-    :param filename_or_file: a path, which is appended to, or an open text stream
+    :param filename_or_file: a path, which is appended to, or an open text stream; None, as
+        ``sys.stdout`` is in a daemon, is shown to nobody
     :param max_length: the longest key and value to show; by default what the terminal's
         width allows, and no limit in a file
     :param name: what ``exclude`` calls it; by default ``"log"`` for a path, else ``"stdout"``
@@ -45,7 +46,7 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
 
     def __init__(
         self,
-        filename_or_file: str | Path | TextIO,
+        filename_or_file: str | Path | TextIO | None,
         max_length: int | None = None,
         *,
         name: str | None = None,
@@ -62,7 +63,7 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
         if isinstance(filename_or_file, (str, Path)):
             self._file = AppendFile(filename_or_file)
             self._file.repair()
-        elif hasattr(filename_or_file, "write"):
+        elif filename_or_file is None or hasattr(filename_or_file, "write"):
             self.file = filename_or_file  # type: ignore[assignment]
         else:
             raise ValueError(f"expected a path or a text stream, got {filename_or_file!r}")
@@ -123,14 +124,14 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
         """The terminal's width, or None where nothing needs to fit."""
         if self.own_file:
             return None
-        stream = self._stream()
+        stream: Any = self._stream()
         try:
             columns = os.get_terminal_size(stream.fileno()).columns
             return max(columns, _NARROWEST) if columns else None  # 0 where nobody has told the terminal
         except (OSError, ValueError, AttributeError):  # no terminal, or no file behind the stream
             return None
 
-    def _stream(self) -> TextIO:
+    def _stream(self) -> TextIO | None:
         # Progress bars and notebooks replace sys.stdout to keep their line free of ours.
         is_stdout = getattr(self.file, "name", None) == "<stdout>"
         return sys.stdout if is_stdout else self.file
@@ -139,7 +140,8 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
         if self.own_file:
             self._file.append(text.encode())
             return
-        stream = self._stream()
+        if (stream := self._stream()) is None:
+            return
         encoding = getattr(stream, "encoding", None) or "utf-8"
         if not text.isascii():
             text = text.encode(encoding, "backslashreplace").decode(encoding)

@@ -17,7 +17,7 @@ from rl_logging.formats.sb3 import OutputFormat
 from rl_logging.record import Record
 from rl_logging.values import Value, number_text, short_text, to_float
 
-_INT64 = 1 << 63
+_INT64, _LONG = 1 << 63, len("9223372036854775808")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -26,7 +26,8 @@ class JSONOutputFormat(OutputFormat):
 
     Arrays are nested lists. JSON has no NaN and no infinities: they are the texts
     ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``float()`` reads and
-    ``pandas.read_json(lines=True)`` turns into numbers again.
+    ``pandas.read_json(lines=True)`` turns into numbers again. An integer beyond 64 bits is
+    a text too, because pandas refuses a file that holds one.
 
     :param filename: the file; one that exists is continued
     :param name: what ``exclude`` calls it
@@ -48,7 +49,8 @@ class JSONOutputFormat(OutputFormat):
 
     def emit(self, record: Record) -> None:
         values = {key: _jsonable(value) for key, value in record.values.items()}
-        self._file.append(_dumps({"step": record.step, "time": record.time, **values}))
+        row = {"step": record.step, "time": record.time, **values}
+        self._file.append(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
     def history(self) -> History:
         points: History = {}
@@ -56,20 +58,13 @@ class JSONOutputFormat(OutputFormat):
             for line in file:
                 row = json.loads(line)
                 for key, value in row.items():
-                    value = _NOT_FINITE.get(value, value) if isinstance(value, str) else value
-                    if key not in ("step", "time") and isinstance(value, (int, float)):
-                        points.setdefault(key, []).append((row["step"], to_float(value)))
+                    number = _number(value)
+                    if key not in ("step", "time") and number is not None:
+                        points.setdefault(key, []).append((row["step"], number))
         return points
 
     def close(self) -> None:
         self._file.close()
-
-
-def _dumps(row: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # an integer beyond 64 bits
-        return json.dumps(row).encode() + b"\n"
 
 
 def _jsonable(value: Value) -> Any:
@@ -78,7 +73,7 @@ def _jsonable(value: Value) -> Any:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int):
-        return value if -_INT64 <= value < _INT64 else _big(value)
+        return value if -_INT64 <= value < _INT64 else number_text(value, digits=0)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, dict):
@@ -86,6 +81,9 @@ def _jsonable(value: Value) -> Any:
     return [_jsonable(item) for item in value] if isinstance(value, list) else short_text(value)
 
 
-def _big(value: int) -> int | str:
-    text = number_text(value, digits=0)
-    return value if text.lstrip("-").isdigit() else text
+def _number(value: Any) -> float | None:
+    """What :func:`_jsonable` made of a number, as a number again."""
+    if isinstance(value, str) and len(value) >= _LONG and value.lstrip("-").isdigit():
+        return to_float(int(value))
+    value = _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+    return to_float(value) if isinstance(value, (int, float)) else None

@@ -78,22 +78,28 @@ class MLflowSender(Tracker):
         store = folder if beside == Path(tempfile.gettempdir()) else beside
         return cls(**{"folder": store, "run_name": folder.absolute().name, **arguments})
 
+    def active(self) -> Any:
+        mlflow = sys.modules.get("mlflow")
+        told = self.run_id or self.experiment_name or self.tracking_uri
+        return None if mlflow is None or told else mlflow.active_run()
+
     def open(self) -> Any:
         with environment(**_ENVIRONMENT):
-            import mlflow
-
-            given = self.run_id or self.experiment_name or self.tracking_uri
-            if not given and (active := mlflow.active_run()) is not None:
-                self.owns_run = False
-                self._client = mlflow.MlflowClient()
-                return active
-            self._client = mlflow.MlflowClient(tracking_uri=self.address)
             if self.run_id:
-                self._client.update_run(self.run_id, status="RUNNING")
-                return self._client.get_run(self.run_id)
-            return self._client.create_run(
-                self._experiment_id(), run_name=self.run_name, tags=dict(self.tags or {})
-            )
+                self.client.update_run(self.run_id, status="RUNNING")
+                return self.client.get_run(self.run_id)
+            experiment_id = self._experiment_id()
+            return self.client.create_run(experiment_id, run_name=self.run_name, tags=dict(self.tags or {}))
+
+    @property
+    def client(self) -> Any:
+        """MLflow's client for the run's store."""
+        if self._client is None:
+            with environment(**_ENVIRONMENT):
+                from mlflow import MlflowClient
+
+                self._client = MlflowClient(tracking_uri=self.address if self.owns_run else None)
+        return self._client
 
     def emit(self, record: Record) -> None:
         run_id = self.run.info.run_id  # opened before anything else of MLflow is imported
@@ -106,13 +112,13 @@ class MLflowSender(Tracker):
         tags = [RunTag(f"key of {name}"[:_KEY_LENGTH], key[:_TAG_LENGTH]) for name, key in renamed.items()]
         with environment(**_ENVIRONMENT):
             for batch in _batches(metrics, _METRICS):
-                self._client.log_batch(run_id, metrics=batch)
+                self.client.log_batch(run_id, metrics=batch)
             for batch in _batches(tags, _TAGS):
-                self._client.log_batch(run_id, tags=batch)
+                self.client.log_batch(run_id, tags=batch)
             self._tagged.update(renamed)
             for key, text in texts.items():
                 path = key if len(key.encode()) <= _PATH_BYTES else with_digest(key[: _PATH_BYTES // 4], key)
-                self._client.log_text(run_id, text, f"text/{path}/step_{record.step}_{milliseconds}.txt")
+                self.client.log_text(run_id, text, f"text/{path}/step_{record.step}_{milliseconds}.txt")
             self._send_messages(run_id)
 
     def emit_text(self, record: Record) -> None:
@@ -133,7 +139,7 @@ class MLflowSender(Tracker):
         with environment(**_ENVIRONMENT):
             self._send_messages(run.info.run_id)
             if self.owns_run:
-                self._client.set_terminated(run.info.run_id, "FINISHED")
+                self.client.set_terminated(run.info.run_id, "FINISHED")
 
     @property
     def address(self) -> str:
@@ -143,14 +149,14 @@ class MLflowSender(Tracker):
         local = f"sqlite:///{self.local_folder / 'mlflow.db'}"
         return self.tracking_uri or told or os.environ.get("MLFLOW_TRACKING_URI") or local
 
-    def where(self) -> str:
+    def destination(self) -> str:
         return f"local store {self.address}" if self._is_local else self.address
 
     def viewer(self) -> str | None:
         return f"mlflow ui --backend-store-uri {self.address}" if self._is_local else None
 
     def read_back(self, run: Any) -> History:
-        client, run_id = self._client, run.info.run_id
+        client, run_id = self.client, run.info.run_id
         keys = client.get_run(run_id).data.metrics
         return {key: [(m.step, m.value) for m in client.get_metric_history(run_id, key)] for key in keys}
 
@@ -160,17 +166,17 @@ class MLflowSender(Tracker):
 
     def _experiment_id(self) -> str:
         name = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "rl_logging"
-        found = self._client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         # Without a location, MLflow puts a local store's artifacts into the current folder.
         location = f"file://{self.local_folder / 'mlartifacts'}" if self._is_local else None
-        return str(self._client.create_experiment(name, artifact_location=location))
+        return str(self.client.create_experiment(name, artifact_location=location))
 
     def _send_messages(self, run_id: str) -> None:
         if self._messages:
             text = "\n".join(self._messages)
-            self._client.log_text(run_id, text, f"messages/{time.time():.3f}.txt")
+            self.client.log_text(run_id, text, f"messages/{time.time():.3f}.txt")
             self._messages.clear()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_logging.formats.base import History, Sender
-from rl_logging.formats.tracker import Tracker, check_mode, message_line, quiet, unpatched
+from rl_logging.formats.tracker import Tracker, check_init, check_mode, message_line, quiet, unpatched
 from rl_logging.record import Record
 from rl_logging.values import to_float
 
@@ -32,11 +32,12 @@ class SwanLabSender(Tracker):
     :param init: more arguments for ``swanlab.init``
     :raises MissingBackendError: swanlab is not installed
     :raises ValueError: an unknown mode
+    :raises TypeError: an argument that ``swanlab.init`` does not have
     """
 
     name = "swanlab"
     package = "swanlab"
-    limit = "SwanLab holds steps from 0 to 2**48, and one value of a key at a step"
+    limit = "SwanLab holds one value of a key at a step, and steps from 0 to 2**48"
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class SwanLabSender(Tracker):
         **init: Any,
     ) -> None:
         super().__init__(folder=folder, name=name)
+        check_init(self.name, "swanlab", "sdk/cmd/init.py", init)
         check_mode(self.name, mode, ("online", "offline", "local", "disabled"))
         self.project = project
         self.run_name = run_name
@@ -62,11 +64,12 @@ class SwanLabSender(Tracker):
         named = {"folder": folder / "swanlog", "run_name": folder.absolute().name}
         return cls(**{**named, **arguments})
 
+    def active(self) -> Any:
+        swanlab = sys.modules.get("swanlab")
+        told = self.project or self.init
+        return swanlab.get_run() if swanlab is not None and not told and swanlab.has_run() else None
+
     def open(self) -> Any:
-        loaded = sys.modules.get("swanlab")
-        if not (self.project or self.init) and loaded is not None and loaded.has_run():
-            self.owns_run = False
-            return loaded.get_run()
         with unpatched(), quiet():
             import swanlab
 
@@ -120,7 +123,7 @@ class SwanLabSender(Tracker):
             with quiet():
                 run.finish()
 
-    def where(self) -> str:
+    def destination(self) -> str:
         if self._mode == "online":
             return f"online, project {self._project}"
         return f"{self._mode}, in {self._logs}"

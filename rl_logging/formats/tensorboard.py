@@ -73,7 +73,7 @@ class TensorBoardSender(Tracker):
     def finish(self, run: Any) -> None:
         run.close()
 
-    def where(self) -> str:
+    def destination(self) -> str:
         return f"event files in {self.local_folder}"
 
     def viewer(self) -> str:

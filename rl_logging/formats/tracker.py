@@ -1,6 +1,7 @@
 """What the trackers' senders share: a run opened on first use, and an SDK kept in bounds."""
 
 import argparse
+import ast
 import atexit
 import contextlib
 import io
@@ -11,17 +12,18 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rl_logging.formats import check_installed
 from rl_logging.formats.base import History, Sender
 from rl_logging.record import Record
-from rl_logging.values import is_number
 
 _log = logging.getLogger(__name__)
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGQUIT")
 _ABSENT = object()
+_ours: set[int] = set()  # the identities of the open runs that outputs opened
 
 
 class Tracker(Sender):
@@ -38,7 +40,6 @@ class Tracker(Sender):
 
     remote = True
     package: ClassVar[str]
-    limit: ClassVar[str] = ""  # why a number may be refused, for the message
 
     def __init__(self, *, folder: str | Path | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
@@ -58,12 +59,23 @@ class Tracker(Sender):
         if self._closed:
             raise RuntimeError(f"{self.name} is closed")
         if self._run is None:
-            self._run, self._opened_by = self.open(), os.getpid()
+            active = self.active()
+            if id(active) in _ours:
+                raise RuntimeError(f"{self.name} holds one run a process, and another output has one open")
+            self.owns_run = active is None
+            self._run = self.open() if active is None else active
+            self._opened_by = os.getpid()
+            if self.owns_run:
+                _ours.add(id(self._run))
             atexit.register(self.close)  # after the SDK's own hook, hence run before it
         return self._run
 
+    def active(self) -> Any:
+        """The run that is open in this process, unless this output was told of another."""
+        return None
+
     def open(self) -> Any:
-        """Open the run, or find the active one and clear ``owns_run``."""
+        """Open a run of our own."""
         raise NotImplementedError
 
     def finish(self, run: Any) -> None:
@@ -73,6 +85,7 @@ class Tracker(Sender):
         if not self._closed:
             self._closed = True
             atexit.unregister(self.close)
+            _ours.discard(id(self._run))
             if self._opened_by == os.getpid():  # a fork's copy leaves the run to its parent
                 self.finish(self._run)
 
@@ -83,14 +96,12 @@ class Tracker(Sender):
         """The numbers in a run, by the tracker's own reader."""
         raise NotImplementedError
 
-    def taken(self, record: Record) -> dict[str, float]:
-        """The record's numbers as they are held here; the others are counted as refused."""
-        numbers = self.numbers(record)
-        if len(numbers) < sum(map(is_number, record.values.values())):
-            for key, value in record.values.items():
-                if is_number(value) and self.held(value, record.step) is None:
-                    self.refuse(key, record.step, self.limit)
-        return numbers
+    def where(self) -> str:
+        return self.destination() if self.active() is None else "the run that is open in this process"
+
+    def destination(self) -> str:
+        """In one line, where the data of a run of our own goes."""
+        raise NotImplementedError
 
     @property
     def local_folder(self) -> Path:
@@ -105,6 +116,32 @@ def check_mode(name: str, mode: str | None, allowed: tuple[str, ...]) -> None:
     """
     if mode is not None and mode not in allowed:
         raise ValueError(f"{name} has no mode {mode!r}; allowed are {', '.join(allowed)}")
+
+
+def check_init(name: str, package: str, source: str, given: Mapping[str, Any]) -> None:
+    """Raise for an argument that an SDK's ``init`` does not have.
+
+    Nothing is imported: the parameters are read from the source. SwanLab's takes any more,
+    and ignores them.
+
+    :param source: the file in the package that defines ``init``; where there is none, the
+        SDK itself has to find the mistake
+    :raises TypeError: an argument that it does not have
+    """
+    spec = find_spec(package) if given else None
+    paths = [Path(folder, source) for folder in (spec and spec.submodule_search_locations) or ()]
+    for path in filter(Path.is_file, paths):
+        functions = (
+            node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.FunctionDef)
+        )
+        init = next((function.args for function in functions if function.name == "init"), None)
+        if init is None:
+            return
+        allowed = [argument.arg for argument in (*init.args, *init.kwonlyargs) if argument.arg != "cls"]
+        for wrong in given.keys() - set(allowed):
+            raise TypeError(
+                f"{name} has no argument {wrong!r}; {package}'s own init has {', '.join(allowed)}"
+            )
 
 
 @contextlib.contextmanager

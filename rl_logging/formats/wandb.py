@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rl_logging.formats.base import History, Sender
-from rl_logging.formats.tracker import Tracker, check_mode, environment, message_line, unpatched
+from rl_logging.formats.tracker import Tracker, check_init, check_mode, environment, message_line, unpatched
 from rl_logging.record import Record
 
 _BLOCK, _FILE_HEADER, _HEADER = 32768, 7, 7  # bytes, in W&B's log file
@@ -33,6 +33,7 @@ class WandBSender(Tracker):
     :param init: more arguments for ``wandb.init``
     :raises MissingBackendError: wandb is not installed
     :raises ValueError: an unknown mode
+    :raises TypeError: an argument that ``wandb.init`` does not have
     """
 
     name = "wandb"
@@ -49,6 +50,7 @@ class WandBSender(Tracker):
         **init: Any,
     ) -> None:
         super().__init__(folder=folder, name=name)
+        check_init(self.name, "wandb", "sdk/wandb_init.py", init)
         check_mode(self.name, mode, ("online", "offline", "disabled", "shared"))
         self.project = project
         self.run_name = run_name
@@ -60,11 +62,11 @@ class WandBSender(Tracker):
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
         return cls(**{"folder": folder, "run_name": folder.absolute().name, **arguments})
 
+    def active(self) -> Any:
+        wandb = sys.modules.get("wandb")
+        return None if wandb is None or self.project or self.init else wandb.run
+
     def open(self) -> Any:
-        loaded = sys.modules.get("wandb")
-        if not (self.project or self.init) and loaded is not None and loaded.run is not None:
-            self.owns_run = False
-            return loaded.run
         with environment(**_ENVIRONMENT), unpatched():
             import wandb
 
@@ -113,7 +115,7 @@ class WandBSender(Tracker):
             with environment(**_ENVIRONMENT):
                 run.finish()
 
-    def where(self) -> str:
+    def destination(self) -> str:
         if self._mode() == "online":
             return f"online, project {self._project}"
         return f"{self._mode()}, in {self.local_folder / 'wandb'}"
