@@ -11,7 +11,7 @@ import pytest
 
 from rl_logging import ClearMLOutputFormat, Logger
 from rl_logging.formats import make_output
-from rl_logging.formats.tracker import quiet, unpatched
+from rl_logging.formats.tracker import environment, quiet, unpatched
 
 
 def output_in(folder: Path, **arguments: object) -> ClearMLOutputFormat:
@@ -56,7 +56,7 @@ def test_a_number_that_would_become_zero_is_refused(tmp_path: Path, caplog: pyte
 def test_the_active_task_is_used_and_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who opened a task decides when it ends."""
     monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path))
-    with unpatched(), quiet():
+    with environment(), unpatched(), quiet():  # what ClearML leaves would reach other tests
         from clearml import Task
 
         Task.set_offline(True)

@@ -6,7 +6,7 @@ import pytest
 
 from rl_logging import Logger, SwanLabOutputFormat
 from rl_logging.formats import make_output
-from rl_logging.formats.tracker import quiet, unpatched
+from rl_logging.formats.tracker import environment, quiet, unpatched
 from rl_logging.record import make_record
 
 
@@ -41,7 +41,7 @@ def test_each_mode_keeps_the_numbers(tmp_path: Path, mode: str) -> None:
 
 def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
     """Who opened a run decides when it ends."""
-    with unpatched(), quiet():
+    with environment(), unpatched(), quiet():
         import swanlab
 
         run = swanlab.init(project="user", mode="offline", log_dir=str(tmp_path / "user"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rl_logging import Logger, WandBOutputFormat, configure
 from rl_logging.formats import make_output
+from rl_logging.formats.tracker import environment, unpatched
 
 
 def output_in(folder: Path, **arguments: object) -> WandBOutputFormat:
@@ -28,7 +29,8 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
     from rl_logging.formats.wandb import _wait_for_end
 
     settings = wandb.Settings(console="off", silent=True)
-    with wandb.init(project="p", dir=str(tmp_path), mode="offline", settings=settings) as run:
+    own_run = {"project": "p", "dir": str(tmp_path), "mode": "offline", "settings": settings}
+    with environment(), unpatched(), wandb.init(**own_run) as run:
         output = make_output("wandb", tmp_path / "run")
         place = output.where()
         output.write({"a": 1.0}, {"a": ()}, 5)
