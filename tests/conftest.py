@@ -17,13 +17,23 @@ hypothesis.settings.load_profile("rl_logging")
 _FOREIGN = ("WANDB_", "CLEARML_", "TRAINS_", "MLFLOW_", "SWANLAB_", "SB3_")
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes what belongs to the person who runs it."""
-    for name in list(os.environ):
-        if name.startswith(_FOREIGN):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(_FOREIGN):
+                patch.delenv(name)
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_home(_own_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What one test leaves in the home folder, the next does not find."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture
