@@ -61,9 +61,7 @@ class Record:
         return replace(self, values=values, excluded={})
 
 
-def make_record(
-    key_values: Mapping[Any, Any], key_excluded: Mapping[Any, Any], step: int, kind: str = METRICS
-) -> Record:
+def make_record(key_values: Mapping[Any, Any], key_excluded: Mapping[Any, Any], step: int) -> Record:
     """Make a record of what was recorded, whatever that is.
 
     :param key_values: values by key, as SB3's writers get them
@@ -80,7 +78,7 @@ def make_record(
         names = key_excluded.get(key)
         if names and names != ("",):
             excluded[name] = exclusion_names(names)
-    return Record(step, round(time.time(), 3), values, excluded, kind)
+    return Record(step, round(time.time(), 3), values, excluded)
 
 
 def message_record(message: str, level: str, step: int) -> Record:
