@@ -1,4 +1,4 @@
-"""What several test files share: an environment of their own, killed children, full disks."""
+"""What several test files share: an environment of their own, killed children, full disks, a server."""
 
 import io
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from servers import MLflowServer
 
 hypothesis.settings.register_profile("rl_logging", deadline=None)
 hypothesis.settings.load_profile("rl_logging")
@@ -69,6 +70,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a file system is not permitted here")
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(_own_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
+    """A server for all tests that leave it running: it takes seconds to start."""
+    with MLflowServer(tmp_path_factory.mktemp("mlflow_server")) as server:
+        yield server
 
 
 @pytest.fixture

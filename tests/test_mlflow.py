@@ -1,100 +1,31 @@
 """MLflow, in a local store and on a real server."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from waiting import wait_until
+from servers import MLflowServer
 
 from rl_logging import Logger, MLFlowOutputFormat, MLflowOutputFormat, configure
 from rl_logging.formats import make_output
 from rl_logging.formats.base import Sender
 
 
-class Server(NamedTuple):
-    """A real ``mlflow server``."""
-
-    address: str
-    log: Path
-
-    def requests(self, call: str) -> int:
-        """How many requests it has answered that hold this text."""
-        return self.log.read_text().count(call)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("mlflow_server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--workers",
-            "1",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-        ),
-        *(
-            "--backend-store-uri",
-            f"sqlite:///{folder}/server.db",
-            "--artifacts-destination",
-            f"{folder}/artifacts",
-        ),
-    ]
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **settings}, start_new_session=True
-        )
-    try:
-        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/health", process), timeout_s=60)
-        yield Server(f"http://127.0.0.1:{port}", log)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def _answers(url: str, process: "subprocess.Popen[bytes]") -> bool:
-    assert process.poll() is None, "the server ended"
-    try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def run_id(output: Sender) -> str:
     return str(output.run.info.run_id)  # type: ignore[attr-defined]
 
 
-def test_a_dump_is_one_request(server: Server, tmp_path: Path) -> None:
+def test_a_dump_is_one_request(mlflow_server: MLflowServer, tmp_path: Path) -> None:
     """A call per key is what makes hand-written outputs cost a third of a second a dump."""
-    before = server.requests("runs/log-batch")
-    output = MLflowOutputFormat(tracking_uri=server.address, experiment_name="requests")
+    before = mlflow_server.answered("runs/log-batch")
+    output = MLflowOutputFormat(tracking_uri=mlflow_server.url, experiment_name="requests")
     with Logger(str(tmp_path), [output]) as logger:
         for step in range(3):
             for n in range(200):
                 logger.record(f"key/{n}", n)
             logger.dump(step)
 
-    assert server.requests("runs/log-batch") == before + 3
+    assert mlflow_server.answered("runs/log-batch") == before + 3
     assert output.history()["key/7"] == [(0, 7.0), (1, 7.0), (2, 7.0)]
 
 
@@ -103,10 +34,10 @@ def test_has_the_spelling_that_some_labs_use() -> None:
     assert MLFlowOutputFormat is MLflowOutputFormat
 
 
-def test_a_run_has_its_name_tags_and_end(server: Server) -> None:
+def test_a_run_has_its_name_tags_and_end(mlflow_server: MLflowServer) -> None:
     """What a person sees first in MLflow's list of runs."""
     output = MLflowOutputFormat(
-        tracking_uri=server.address, experiment_name="named", run_name="first", tags={"who": "me"}
+        tracking_uri=mlflow_server.url, experiment_name="named", run_name="first", tags={"who": "me"}
     )
     output.write({"a": 1.0}, {"a": ()}, 1)
     identity = run_id(output)
@@ -117,14 +48,14 @@ def test_a_run_has_its_name_tags_and_end(server: Server) -> None:
     assert (run.info.run_name, run.info.status, run.data.tags["who"]) == ("first", "FINISHED", "me")
 
 
-def test_a_run_id_continues_that_run(server: Server) -> None:
+def test_a_run_id_continues_that_run(mlflow_server: MLflowServer) -> None:
     """A resumed training goes on in the run that it began."""
-    first = MLflowOutputFormat(tracking_uri=server.address, experiment_name="continued")
+    first = MLflowOutputFormat(tracking_uri=mlflow_server.url, experiment_name="continued")
     first.write({"a": 1.0}, {"a": ()}, 1)
     identity = run_id(first)
     first.close()
 
-    second = MLflowOutputFormat(tracking_uri=server.address, run_id=identity)
+    second = MLflowOutputFormat(tracking_uri=mlflow_server.url, run_id=identity)
     second.write({"a": 2.0}, {"a": ()}, 2)
     second.close()
 
@@ -170,9 +101,9 @@ def test_the_local_store_stands_beside_the_runs(tmp_path: Path) -> None:
     assert experiment.artifact_location == f"file://{tmp_path / 'runs' / 'mlartifacts'}"
 
 
-def test_keys_that_mlflow_refuses_keep_their_originals(server: Server) -> None:
+def test_keys_that_mlflow_refuses_keep_their_originals(mlflow_server: MLflowServer) -> None:
     """A renamed key must be found under what its author called it."""
-    output = MLflowOutputFormat(tracking_uri=server.address, experiment_name="keys")
+    output = MLflowOutputFormat(tracking_uri=mlflow_server.url, experiment_name="keys")
     output.write({"loss#1": 1.0, "loss%1": 2.0}, {"loss#1": (), "loss%1": ()}, 1)
     run = output.client.get_run(run_id(output))
     output.close()
@@ -186,9 +117,9 @@ def test_keys_that_mlflow_refuses_keep_their_originals(server: Server) -> None:
     }
 
 
-def test_texts_and_messages_are_sent_once(server: Server) -> None:
+def test_texts_and_messages_are_sent_once(mlflow_server: MLflowServer) -> None:
     """One peer sends the whole text again at every line: its cost grows with the square."""
-    output = MLflowOutputFormat(tracking_uri=server.address, experiment_name="texts")
+    output = MLflowOutputFormat(tracking_uri=mlflow_server.url, experiment_name="texts")
     with Logger(None, [output]) as logger:
         for step in (1, 2):
             logger.info("message", step)
