@@ -65,6 +65,13 @@ class AppendFile:
         os.ftruncate(self._fd, size)
         self.size = size
 
+    def sync(self) -> None:
+        """Wait until the disk has all that was appended.
+
+        :raises OSError: it could not be written, or the file is closed
+        """
+        os.fsync(self._fd)
+
     def close(self) -> None:
         if not self.closed:
             os.close(self._fd)

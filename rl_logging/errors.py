@@ -25,6 +25,10 @@ class JournalError(ValueError):
     """A line of a journal is torn, damaged, or of a later version than this package reads."""
 
 
+class RunInUseError(RuntimeError):
+    """Another process writes the journal of this run."""
+
+
 class Trouble:
     """Tell of trouble once, then after 1, 10, 100 … minutes, with a count of what was left out.
 

@@ -7,9 +7,11 @@ fixed place, so that a torn or damaged line is told from a good one without pars
 
 Numbers, texts, ``true``, ``false`` and ``null`` stand as they are. Everything else is an
 object whose ``"$"`` names it: ``float`` (NaN and infinities), ``int`` (beyond 64 bits, in
-hexadecimal), ``json`` (lists and dicts), or the kind of a rich value.
+hexadecimal), ``json`` (lists and dicts), ``numbers`` (an array of at most 1 MiB, its bytes in
+base64), or the kind of a rich value.
 """
 
+import base64
 import functools
 import json
 import math
@@ -19,16 +21,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import orjson
 
 from rl_logging.errors import JournalError
 from rl_logging.values import Described, Value, rich_kind, short_text, to_plain, to_text, to_utf8
 
 VERSION = 1
-METRICS, TEXT = "metrics", "text"
+METRICS, TEXT, LIFECYCLE = "metrics", "text", "lifecycle"
+RESUMED, CLOSED = "resumed", "closed"  # what happened to the run
 RESERVED_KEYS = frozenset({"step", "time", "global_step"})
 _CRC_START, _BODY_START = len(b'{"crc":"'), len(b'{"crc":"00000000",')
 _INT64 = 1 << 63
+_ARRAY_BYTES = 1 << 20  # of an array that stands in a line; of a larger one there is a word
 _PLAIN = frozenset({float, int, bool, str})
 Exclusions = Mapping[str, tuple[str, ...]]
 
@@ -41,7 +46,7 @@ class Record:
     :param time: seconds since 1970, to the millisecond
     :param values: plain values by key (see :mod:`rl_logging.values`)
     :param excluded: the outputs that shall not get a key, by key
-    :param kind: ``"metrics"`` or ``"text"`` (a message)
+    :param kind: ``"metrics"``, ``"text"`` (a message) or ``"lifecycle"``
     :param seq: its number in the journal, from 1; 0 when it is in none
     """
 
@@ -85,6 +90,14 @@ def message_record(message: str, level: str, step: int) -> Record:
     """The record of one message, such as ``logger.info`` writes."""
     values = {"message": to_utf8(message), "level": level}
     return Record(step, round(time.time(), 3), values, kind=TEXT)
+
+
+def lifecycle_record(event: str, step: int, **about: Value) -> Record:
+    """The record of what happened to the run itself.
+
+    :param event: ``"resumed"`` or ``"closed"``
+    """
+    return Record(step, round(time.time(), 3), {"event": event, **about}, kind=LIFECYCLE)
 
 
 def key_name(key: Any) -> str:
@@ -166,6 +179,9 @@ def _tagged(value: Value) -> Any:
         return {"$": "json", "text": json.dumps(value)}
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.nbytes <= _ARRAY_BYTES:
+        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+        return {"$": "numbers", "text": data, "dtype": value.dtype.str, "shape": value.shape}
     return {"$": rich_kind(value) or "array", "text": short_text(value)}
 
 
@@ -209,4 +225,6 @@ def _untagged(value: Any) -> Value:
         return float(text)
     if kind == "int":
         return int(text, 16)
+    if kind == "numbers":
+        return np.frombuffer(base64.b64decode(text), value["dtype"]).reshape(value["shape"])
     return json.loads(text) if kind == "json" else Described(kind, text)

@@ -22,6 +22,7 @@ _SB3_LOGGER = "stable_baselines3.common.logger"
 _RICH = ("Video", "Image", "Figure", "HParam")
 _TEXT_ARRAY_SIZE = 8  # a longer array is shown by its shape
 _CONTAINERS = (Mapping, list, tuple, set, frozenset)
+_HEAD, _TAIL = 160, 120  # characters of an error's text; what it is about stands at both ends
 _MAX_DEPTH = 32  # deeper nesting, or a list that holds itself, becomes text
 # The common numbers, which need no closer look: a run records hundreds at every dump.
 _NUMBERS: dict[type, Callable[[Any], Value]] = {
@@ -209,3 +210,12 @@ def to_float(value: float) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def describe(error: BaseException) -> str:
+    """An error's type and text, in one line, with nothing in it that steers a terminal."""
+    words = " ".join(to_text(error).split())
+    if len(words) > _HEAD + _TAIL:
+        words = f"{words[:_HEAD]} … {words[-_TAIL:]}"
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return f"{type(error).__name__}: {text}".rstrip(": ")

@@ -84,6 +84,7 @@ def test_journal_keeps_the_newest_records_in_memory_up_to_a_bound(small_disk, ca
 
     assert isinstance(journal.error, OSError)
     assert (journal.waiting, journal.lost) == (15, 25)
+    journal.close()
     with Logger(str(small_disk), []) as logger:
         logger.record("loss", 1)
         logger.dump()

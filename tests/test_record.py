@@ -67,12 +67,22 @@ def test_integer_beyond_64_bits_is_exact(value):
 
 def test_rich_value_keeps_its_kind_and_a_word():
     """Readers of the journal need neither torch nor the video."""
-    record = make_record({"clip": Video(torch.zeros(1, 5, 3, 4, 4), 30), "frame": np.zeros((84, 84))}, {}, 3)
+    values = {"clip": Video(torch.zeros(1, 5, 3, 4, 4), 30), "frame": np.zeros((512, 512))}
 
-    assert decode(encode(record)).values == {
+    assert decode(encode(make_record(values, {}, 3))).values == {
         "clip": Described("video", "<video 5 frames>"),
-        "frame": Described("array", "<array 84x84 float64>"),
+        "frame": Described("array", "<array 512x512 float64>"),
     }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8", "uint64", "bool", ">f4"])
+def test_array_is_kept_to_the_bit(dtype):
+    """A histogram of it is drawn by another process."""
+    array = (np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)[:, ::2]
+
+    kept = decode(encode(make_record({"weights": array}, {}, 3))).values["weights"]
+
+    assert (kept.dtype, kept.shape, kept.tolist()) == (array.dtype, array.shape, array.tolist())
 
 
 @given(records(), st.data())
