@@ -100,6 +100,12 @@ def check_installed(name: str, package: str | None) -> None:
         raise MissingBackendError(name, extra=name)
 
 
+def kind_of(output: "Sender") -> str | None:
+    """The name in the registry of an output's own class, if it has one."""
+    path = f"{type(output).__module__}:{type(output).__qualname__}"
+    return next((name for name, entry in formats().items() if path in (entry.output, entry.sender)), None)
+
+
 def make_output(_format: str, folder: str | Path, /, **arguments: Any) -> "OutputFormat":
     """Build an output that keeps what is local in a run folder.
 

@@ -8,13 +8,14 @@ adapter in :mod:`rl_logging.formats.sb3`.
 import hashlib
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rl_logging.errors import Trouble
 from rl_logging.record import METRICS, TEXT, Record
 from rl_logging.values import is_number, short_text, to_float
+from rl_logging.verdict import verdict
 
 History = dict[str, list[tuple[int, float]]]
 """The points (step, value) of each key, in the order in which they arrived."""
@@ -32,12 +33,15 @@ class Sender:
 
     name: str = ""
     remote: ClassVar[bool] = False  # whether it may be slow or away, as a tracker's server is
+    batches: ClassVar[bool] = False  # whether handle_all takes many records at once, all or none
     limit: ClassVar[str] = "it is beyond this output's limits"  # why a number is refused, for the message
 
     def __init__(self, *, name: str | None = None) -> None:
         self.name = name or self.name or type(self).__name__
         self.trouble = Trouble()
         self.refused: dict[str, int] = {}
+        self.leave_open = False  # whether the run is the user's to end
+        self.located: Mapping[str, Any] = {}  # the run that an earlier process, or another, has opened
         self._names: dict[str, str] = {}
 
     @classmethod
@@ -60,12 +64,24 @@ class Sender:
         elif record.kind == METRICS and (shown := record.without(self.name)).values:
             self.emit(shown)
 
+    def handle_all(self, records: Sequence[Record]) -> None:
+        """Take several records, in order."""
+        for record in records:
+            self.handle(record)
+
+    def verdict(self, error: Exception) -> str:
+        """What is to be done after an error of :meth:`handle`: ``"skip"``, ``"retry"`` or ``"park"``."""
+        return verdict(error)
+
     def emit(self, record: Record) -> None:
         """Write a record; what is excluded here is no longer in it."""
         raise NotImplementedError
 
     def emit_text(self, record: Record) -> None:
         """Write a message, ``record.values["message"]``; an output without a place for it does not."""
+
+    def draw(self, record: Record) -> None:
+        """Write what only the process that recorded it can: rich values, of which a journal has a word."""
 
     def close(self) -> None:
         """Finish; a second call does nothing."""
@@ -77,6 +93,53 @@ class Sender:
     def viewer(self) -> str | None:
         """The command that opens this output's own user interface on its data, if it has one offline."""
         return None
+
+    # A run that is opened once, and continued by other processes
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can take records now, without opening a run first."""
+        return True
+
+    @property
+    def run(self) -> Any:
+        """What records are written into; it is opened if it was not."""
+        return self
+
+    def service(self) -> str:
+        """Where runs live, such as a server's address: a run of one service is unknown to another."""
+        return ""
+
+    def reference(self) -> dict[str, Any]:
+        """Plain values by which another process can continue the open run, or read it."""
+        return {}
+
+    def resume(self, reference: Mapping[str, Any]) -> bool:
+        """Continue an earlier run instead of opening a new one.
+
+        :param reference: that run's :meth:`reference`
+        :return: whether what was delivered to it stays there; if not, all has to be delivered again
+        """
+        self.located = reference
+        return True
+
+    def start_over(self) -> None:
+        """Make room for all records to be delivered again, where the output would show them twice."""
+
+    def settle(self) -> bool:
+        """Whether all that was handed over is safe from the death of this process."""
+        return True
+
+    def end(self, status: str) -> None:
+        """Finish, saying how the run went; after an error it can be tried again.
+
+        :param status: ``"finished"``, ``"failed"`` or ``"killed"``
+        """
+        self.close()
+
+    def url(self) -> str:
+        """The address or folder of the run; empty while there is none."""
+        return ""
 
     # What arrives, and reading it back
 

@@ -1,23 +1,22 @@
 """ClearML: one call a number, since it has no other; offline where there is no account."""
 
 import contextlib
-import json
 import math
-import os
 import sys
-import zipfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rl_logging.formats.base import History, Sender, with_digest
-from rl_logging.formats.tracker import Tracker, check_init, environment, message_line, quiet, unpatched
+from rl_logging.formats.bounds import environment, quiet, unpatched
+from rl_logging.formats.clearml_session import ClearMLSession, forget_parents_task, is_offline
+from rl_logging.formats.sessions import no_exit, online, signals_kept
+from rl_logging.formats.tracker import FINISHED, KILLED, Tracker, check_init, message_line
 from rl_logging.record import Record
 from rl_logging.values import to_float
 
 _TITLE = "metrics"  # of a key without a slash
-# With these, which a process above this one may have set, ClearML would join that one's task.
-_PARENTS_TASK = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 _RETRIES = dict.fromkeys(("total", "connect", "read", "redirect", "status"), 1)
 # One retry, because Task.init waits for 240; threads, because the reporting process that it
 # forks makes close() take minutes.
@@ -25,6 +24,8 @@ _OVERRIDES = {
     "sdk": {"development": {"report_use_subprocess": False, "store_uncommitted_code_diff": False}},
     "api": {"http": {"retries": {**_RETRIES, "backoff_factor": 1.0, "backoff_max": 5.0}}},
 }
+_FLUSH_S = 1.0  # ClearML itself writes every 5 s
+_LINE = "[step "  # what a line of ours begins with
 
 
 class ClearMLSender(Tracker):
@@ -66,6 +67,11 @@ class ClearMLSender(Tracker):
         self.tags = tags
         self.offline = offline
         self.init = init
+        self._numbers, self._lines = 0, 0  # handed over
+        self._session: ClearMLSession | None = None  # of a task of ours
+        self._flushed = 0.0
+        self._replaces = False  # whether an earlier session's records are delivered again
+        self._reference: dict[str, Any] = {}
 
     @classmethod
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
@@ -76,12 +82,12 @@ class ClearMLSender(Tracker):
         clearml = sys.modules.get("clearml")
         if clearml is None or self.project_name or self.tags or self.init:
             return None
-        _forget_parents_task()
+        forget_parents_task()
         return clearml.Task.current_task()
 
     def open(self) -> Any:
-        _forget_parents_task()
-        with self._bounds():
+        forget_parents_task()
+        with self._bounds(), signals_kept(), no_exit():
             from clearml import Task
             from clearml.config import config_obj
             from clearml.utilities.check_updates import CheckPackageUpdates
@@ -90,18 +96,23 @@ class ClearMLSender(Tracker):
             CheckPackageUpdates._package_version_checked = True  # else a thread asks its server
             if self._is_offline:
                 Task.set_offline(offline_mode=True)
-            return Task.init(**{**self._task_arguments(), **self.init})
+            task = Task.init(**{**self._task_arguments(), **self._continued(Task), **self.init})
+        if self.owns_run and self._is_offline:
+            self._session = ClearMLSession(str(task.get_offline_mode_folder()))
+        return task
 
     def emit(self, record: Record) -> None:
-        logger = self.run.get_logger()
-        for key, value in self.taken(record).items():
+        logger = self._logger()
+        numbers = self.taken(record)
+        for key, value in numbers.items():
             title, _, series = key.partition("/")
             logger.report_scalar(title, series, value=value, iteration=record.step)
+        self._numbers += len(numbers)
         for key, text in self.texts(record).items():
-            logger.report_text(f"[step {record.step}] {key}: {text}", print_console=False)
+            self._report(logger, f"{_LINE}{record.step}] {key}: {text}")
 
     def emit_text(self, record: Record) -> None:
-        self.run.get_logger().report_text(message_line(record), print_console=False)
+        self._report(self._logger(), message_line(record))
 
     def held(self, value: float, step: int) -> float | None:
         number = to_float(value)
@@ -114,31 +125,69 @@ class ClearMLSender(Tracker):
         # What stands under our own title already must not meet a key without one.
         return with_digest(key, key) if title == _TITLE else key
 
-    def finish(self, run: Any) -> None:
+    def finish(self, run: Any, status: str) -> None:
         if not self.owns_run:
             return
         with self._bounds():
             run.close()
+        if self._session is not None:
+            if not self._is_written():  # ClearML says nothing of a full disk
+                raise RuntimeError(f"ClearML has not written all into {self._session.folder}")
+        elif status == KILLED:
+            run.stopped(force=True, status_reason="training was killed")
+        elif status != FINISHED:
+            run.mark_failed(force=True, status_reason="training failed")
+
+    def settle(self) -> bool:
+        if self._run is None or self._closed or not (self._numbers or self._lines):
+            return True
+        if time.monotonic() - self._flushed > _FLUSH_S:
+            self._run.flush()  # only asks for it
+            self._flushed = time.monotonic()
+        return self._is_written()
+
+    # Continuing a task, and finding it again
+
+    def service(self) -> str:
+        return "offline" if self._is_offline else online("CLEARML_API_HOST")
+
+    def reference(self) -> dict[str, Any]:
+        run = self._run
+        if run is not None and not self._reference:
+            folder = run.get_offline_mode_folder()
+            page = "" if folder else run.get_output_log_web_page()
+            self._reference = {"id": run.id, "folder": folder and str(folder), "url": page}
+        return self._reference
+
+    def resume(self, reference: Mapping[str, Any]) -> bool:
+        self.located = reference
+        self._replaces = (
+            not self.leave_open and self._is_offline and ClearMLSession(reference["folder"]).stands
+        )
+        return not self._replaces
+
+    def local_arguments(self) -> dict[str, Any]:
+        return {"offline": True}
+
+    def resolved(self) -> dict[str, Any]:
+        return {**self.arguments(), "project_name": self._project, "offline": self._is_offline}
+
+    def url(self) -> str:
+        found = self.reference() or self.located
+        return str(found["url"] or found["folder"]) if found else ""
 
     def destination(self) -> str:
         if self._is_offline:
             return f"offline session in {self.local_folder / 'offline'}"
         return f"online, project {self._project}"
 
-    def read_back(self, run: Any) -> History:
-        points: History = {}
-        for event in _events(run.get_offline_mode_folder()):
-            if event.get("type") == "training_stats_scalar":
-                key = f"{event['metric']}/{event['variant']}"
-                points.setdefault(key, []).append((event["iter"], event["value"]))
-        return points
+    def read_back(self, reference: Mapping[str, Any]) -> History:
+        folder = reference["folder"]  # a server gives a sample of the points, at most
+        return ClearMLSession(folder).points() if folder else {}
 
     @property
     def _is_offline(self) -> bool:
-        if self.offline is not None:
-            return self.offline
-        told = os.environ.get("CLEARML_OFFLINE_MODE")
-        return told not in ("0", "false", "False") if told else not _has_credentials()
+        return is_offline() if self.offline is None else self.offline
 
     @property
     def _project(self) -> str:
@@ -146,7 +195,9 @@ class ClearMLSender(Tracker):
 
     @contextlib.contextmanager
     def _bounds(self) -> Iterator[None]:
-        cache = {"CLEARML_CACHE_DIR": str(self.local_folder)} if self._is_offline else {}
+        known = self.located.get("folder")
+        place = Path(known).parents[1] if known and Path(known).parent.exists() else self.local_folder
+        cache = {"CLEARML_CACHE_DIR": str(place)} if self._is_offline else {}
         with environment(CLEARML_LOG_LEVEL="ERROR", **cache), unpatched(), quiet():
             yield
 
@@ -162,28 +213,34 @@ class ClearMLSender(Tracker):
             **{f"auto_connect_{what}": False for what in automatic},
         }
 
+    def _continued(self, task: Any) -> dict[str, Any]:
+        """The arguments by which an earlier task is continued, where it can be."""
+        if not self.located:
+            return {}
+        identity = self.located["id"]
+        if self._is_offline:
+            session = ClearMLSession(self.located["folder"])
+            if self._replaces:
+                session.replace(self.name)
+                self._replaces = False
+            if not session.can_be_continued:
+                return {}
+        elif not task.query_tasks(additional_return_fields=None, task_filter={"id": [identity]}):
+            raise RuntimeError(f"ClearML has no task {identity}")  # init would open a new one
+        # True in place of 0 would shift every iteration by one.
+        return {"reuse_last_task_id": identity, "continue_last_task": 0}
 
-def _forget_parents_task() -> None:
-    for mark in _PARENTS_TASK:
-        if not os.environ.get(mark, "").startswith(f"{os.getpid()}:"):
-            os.environ.pop(mark, None)
+    def _logger(self) -> Any:
+        run = self.run
+        if type(run).current_task() is not run:  # it would be lost without a word
+            raise RuntimeError("the ClearML task is closed")
+        return run.get_logger()
 
+    def _report(self, logger: Any, line: str) -> None:
+        logger.report_text(line, print_console=False)
+        self._lines += line.count(_LINE)
 
-def _has_credentials() -> bool:
-    """Whether ClearML would find credentials, as it looks for them."""
-    if os.environ.get("CLEARML_API_ACCESS_KEY"):
-        return True
-    return Path(os.environ.get("CLEARML_CONFIG_FILE", "~/clearml.conf")).expanduser().is_file()
-
-
-def _events(session: Path) -> Iterator[dict[str, Any]]:
-    """The events of an offline session's folder, or of the archive that closing it makes."""
-    if session.is_dir():
-        metrics = session / "metrics.jsonl"
-        text = metrics.read_text("utf-8") if metrics.exists() else ""
-    else:
-        with zipfile.ZipFile(session.with_name(session.name + ".zip")) as file:
-            text = file.read("metrics.jsonl").decode("utf-8") if "metrics.jsonl" in file.namelist() else ""
-    for line in text.splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # a torn last line
-            yield from json.loads(line)
+    def _is_written(self) -> bool:
+        if self._session is not None:
+            return self._session.has(self._numbers, self._lines)
+        return not self._run._reporter.events_waiting()

@@ -4,29 +4,23 @@ import os
 import re
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rl_logging.formats.base import History, Sender, with_digest
-from rl_logging.formats.tracker import Tracker, environment, message_line
-from rl_logging.record import Record
+from rl_logging.formats.mlflow_store import batches, check_address, connect, open_run, settings, without_user
+from rl_logging.formats.tracker import Tracker, message_line
+from rl_logging.record import METRICS, TEXT, Record
 from rl_logging.values import to_float
+from rl_logging.verdict import PARK, RETRY, SKIP, of_status
 
 _KEY_LENGTH = 250 - len("-12345678")  # MLflow's limit, less what a changed key gets
 _METRICS, _TAGS, _TAG_LENGTH = 1000, 100, 5000  # a request, a request, characters: the REST API's limits
 _PATH_BYTES = 200  # of a key that names a folder; file systems allow 255
 _MESSAGES = 100  # a file, at most
 _LARGEST = sys.float_info.max  # what MLflow's stores make of an infinity
-# Without limits one call to a mute server takes twenty minutes.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
 class MLflowSender(Tracker):
@@ -48,6 +42,7 @@ class MLflowSender(Tracker):
 
     name = "mlflow"
     package = "mlflow"
+    batches = True
 
     def __init__(
         self,
@@ -61,15 +56,16 @@ class MLflowSender(Tracker):
         name: str | None = None,
     ) -> None:
         super().__init__(folder=folder, name=name)
-        _check_address(tracking_uri)
+        check_address(tracking_uri)
         self.experiment_name = experiment_name
         self.run_name = run_name
         self.tracking_uri = tracking_uri
         self.run_id = run_id
         self.tags = tags
         self._client: Any = None
+        self._mark = os.urandom(8).hex()
         self._tagged: set[str] = set()
-        self._messages: list[str] = []
+        self._messages: list[Record] = []
 
     @classmethod
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
@@ -83,71 +79,118 @@ class MLflowSender(Tracker):
         told = self.run_id or self.experiment_name or self.tracking_uri
         return None if mlflow is None or told else mlflow.active_run()
 
+    def local_arguments(self) -> dict[str, Any]:
+        return {"tracking_uri": self._local_store}
+
+    def joined(self) -> dict[str, Any] | None:
+        return {**self.resolved(), "run_id": self.active().info.run_id}
+
+    def resolved(self) -> dict[str, Any]:
+        told = None if self.address == self._local_store else self.address
+        experiment = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        return {**self.arguments(), "tracking_uri": told, "experiment_name": experiment}
+
     def open(self) -> Any:
-        with environment(**_ENVIRONMENT):
-            if self.run_id:
-                self.client.update_run(self.run_id, status="RUNNING")
-                return self.client.get_run(self.run_id)
-            experiment_id = self._experiment_id()
-            return self.client.create_run(experiment_id, run_name=self.run_name, tags=dict(self.tags or {}))
+        with settings():
+            run_id = self.located.get("run_id") or self.run_id
+            if run_id:
+                if not self.leave_open:
+                    self.client.update_run(run_id, status="RUNNING")
+                return self.client.get_run(run_id)
+            return open_run(self.client, self._experiment_id(), self._mark, self.run_name, self.tags or {})
 
     @property
     def client(self) -> Any:
         """MLflow's client for the run's store."""
         if self._client is None:
-            with environment(**_ENVIRONMENT):
-                from mlflow import MlflowClient
-
-                self._client = MlflowClient(tracking_uri=self.address if self.owns_run else None)
+            with settings():
+                ours = self.owns_run or self.leave_open
+                self._client = connect(self.address if ours else None)
         return self._client
 
-    def emit(self, record: Record) -> None:
+    def handle(self, record: Record) -> None:
+        self.handle_all([record.without(self.name)])
+
+    def handle_all(self, records: Sequence[Record]) -> None:
+        """Take several records in as few requests as MLflow's limits allow."""
         run_id = self.run.info.run_id  # opened before anything else of MLflow is imported
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import Metric
 
-        milliseconds = round(record.time * 1000)
-        metrics = [Metric(key, value, milliseconds, record.step) for key, value in self.taken(record).items()]
-        texts = self.texts(record)
-        renamed = {name: key for name, key in self.renamed().items() if name not in self._tagged}
-        tags = [RunTag(f"key of {name}"[:_KEY_LENGTH], key[:_TAG_LENGTH]) for name, key in renamed.items()]
-        with environment(**_ENVIRONMENT):
-            for batch in _batches(metrics, _METRICS):
+        metrics = [
+            Metric(key, value, _milliseconds(record), record.step)
+            for record in records
+            if record.kind == METRICS
+            for key, value in self.taken(record).items()
+        ]
+        with settings():
+            for batch in batches(metrics, _METRICS):
                 self.client.log_batch(run_id, metrics=batch)
-            for batch in _batches(tags, _TAGS):
-                self.client.log_batch(run_id, tags=batch)
-            self._tagged.update(renamed)
-            for key, text in texts.items():
-                path = key if len(key.encode()) <= _PATH_BYTES else with_digest(key[: _PATH_BYTES // 4], key)
-                self.client.log_text(run_id, text, f"text/{path}/step_{record.step}_{milliseconds}.txt")
-            self._send_messages(run_id)
-
-    def emit_text(self, record: Record) -> None:
-        # A file cannot be appended to: each holds the messages since the last dump.
-        self._messages.append(message_line(record))
-        if len(self._messages) >= _MESSAGES:
-            with environment(**_ENVIRONMENT):
-                self._send_messages(self.run.info.run_id)
+            self._send_tags(run_id)
+            for record in records:
+                if record.kind == METRICS:
+                    self._send_texts(run_id, record)
+            self._send_messages(run_id, [record for record in records if record.kind == TEXT])
 
     def held(self, value: float, step: int) -> float:
         return min(max(to_float(value), -_LARGEST), _LARGEST)
 
     def clean(self, key: str) -> str:
-        parts = re.sub(r"[^/\w.\- :]", "_", key).split("/")
+        parts = re.sub(r"[^/\w.\- :]|(?:^|(?<=/))\.\.(?=[^/])", "_", key).split("/")
         return "/".join(part for part in parts if part not in ("", ".", ".."))[:_KEY_LENGTH] or "_"
 
-    def finish(self, run: Any) -> None:
-        with environment(**_ENVIRONMENT):
-            self._send_messages(run.info.run_id)
+    def finish(self, run: Any, status: str) -> None:
+        with settings():
+            self._send_messages(run.info.run_id, [])
             if self.owns_run:
-                self.client.set_terminated(run.info.run_id, "FINISHED")
+                self.client.set_terminated(run.info.run_id, _STATUS[status])
+
+    def verdict(self, error: Exception) -> str:
+        from mlflow.exceptions import MlflowException
+
+        if not isinstance(error, MlflowException):
+            return super().verdict(error)
+        judged = of_status(error.get_http_status_code())
+        if judged != SKIP:
+            return judged
+        if self._is_local and error.error_code != "INVALID_PARAMETER_VALUE":
+            return PARK  # the store's own trouble
+        return self._verdict_of_refusal()
+
+    def _verdict_of_refusal(self) -> str:
+        """Whether a value is refused, or the run, which MLflow answers in the same way."""
+        from mlflow.exceptions import MlflowException
+
+        if not self.is_open:
+            return PARK
+        try:
+            with settings():
+                stage = self.client.get_run(self.run.info.run_id).info.lifecycle_stage
+        except MlflowException:
+            return RETRY  # nothing is answered: it is not the value
+        return SKIP if stage == "active" else PARK
+
+    def service(self) -> str:
+        return "local" if self.address == self._local_store else without_user(self.address)
+
+    def reference(self) -> dict[str, Any]:
+        return {} if self._run is None else {"run_id": self._run.info.run_id}
+
+    def url(self) -> str:
+        if self._run is None or not self.address.startswith("http"):
+            return without_user(self.address)
+        info = self._run.info
+        return f"{without_user(self.address)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
 
     @property
     def address(self) -> str:
         """The tracking URI: what was given, what MLflow was told, or a local store."""
         mlflow = sys.modules.get("mlflow")
         told = mlflow.get_tracking_uri() if mlflow and mlflow.is_tracking_uri_set() else None
-        local = f"sqlite:///{self.local_folder / 'mlflow.db'}"
-        return self.tracking_uri or told or os.environ.get("MLFLOW_TRACKING_URI") or local
+        return self.tracking_uri or told or os.environ.get("MLFLOW_TRACKING_URI") or self._local_store
+
+    @property
+    def _local_store(self) -> str:
+        return f"sqlite:///{self.local_folder / 'mlflow.db'}"
 
     def destination(self) -> str:
         return f"local store {self.address}" if self._is_local else self.address
@@ -155,8 +198,8 @@ class MLflowSender(Tracker):
     def viewer(self) -> str | None:
         return f"mlflow ui --backend-store-uri {self.address}" if self._is_local else None
 
-    def read_back(self, run: Any) -> History:
-        client, run_id = self.client, run.info.run_id
+    def read_back(self, reference: Mapping[str, Any]) -> History:
+        client, run_id = self.client, reference["run_id"]
         keys = client.get_run(run_id).data.metrics
         return {key: [(m.step, m.value) for m in client.get_metric_history(run_id, key)] for key in keys}
 
@@ -173,21 +216,31 @@ class MLflowSender(Tracker):
         location = f"file://{self.local_folder / 'mlartifacts'}" if self._is_local else None
         return str(self.client.create_experiment(name, artifact_location=location))
 
-    def _send_messages(self, run_id: str) -> None:
-        if self._messages:
-            text = "\n".join(self._messages)
-            self.client.log_text(run_id, text, f"messages/{time.time():.3f}.txt")
-            self._messages.clear()
+    def _send_tags(self, run_id: str) -> None:
+        """Say as tags which keys had to be renamed."""
+        from mlflow.entities import RunTag
+
+        renamed = {name: key for name, key in self.renamed().items() if name not in self._tagged}
+        tags = [RunTag(f"key of {name}"[:_KEY_LENGTH], key[:_TAG_LENGTH]) for name, key in renamed.items()]
+        for batch in batches(tags, _TAGS):
+            self.client.log_batch(run_id, tags=batch)
+        self._tagged.update(renamed)
+
+    def _send_texts(self, run_id: str, record: Record) -> None:
+        for key, text in self.texts(record).items():
+            path = key if len(key.encode()) <= _PATH_BYTES else with_digest(key[: _PATH_BYTES // 4], key)
+            self.client.log_text(run_id, text, f"text/{path}/step_{record.step}_{_milliseconds(record)}.txt")
+
+    def _send_messages(self, run_id: str, records: Sequence[Record]) -> None:
+        """Write messages as a file, since a file cannot be appended to; sent again, it replaces itself."""
+        waiting = [*self._messages, *records]
+        numbered = bool(waiting) and waiting[0].seq > 0  # by a journal, from which they come in batches
+        if waiting and (numbered or not records or len(waiting) >= _MESSAGES):
+            name = f"{waiting[0].seq:08}" if numbered else f"{waiting[0].time:.3f}"
+            self.client.log_text(run_id, "\n".join(map(message_line, waiting)), f"messages/{name}.txt")
+            waiting = []
+        self._messages = waiting
 
 
-def _check_address(uri: str | None) -> None:
-    """Raise for a folder, which MLflow 3 refuses as a store, unless it was told not to."""
-    if uri is None or os.environ.get("MLFLOW_ALLOW_FILE_STORE") == "true":
-        return
-    if uri.startswith("file:") or ("://" not in uri and uri != "databricks"):
-        allowed = "http://host:port, or sqlite:////folder/mlflow.db for a local file"
-        raise ValueError(f"tracking_uri {uri!r} is a folder, which MLflow refuses; give {allowed}")
-
-
-def _batches(entries: list[Any], size: int) -> list[list[Any]]:
-    return [entries[start : start + size] for start in range(0, len(entries), size)]
+def _milliseconds(record: Record) -> int:
+    return round(record.time * 1000)

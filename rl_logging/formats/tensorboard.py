@@ -5,6 +5,8 @@ import itertools
 import os
 import socket
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from rl_logging.appendfile import AppendFile
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.tracker import Tracker, message_line
 from rl_logging.record import Record
-from rl_logging.values import to_float
+from rl_logging.values import Described, to_float
 
 _BINS = 30
+_OURS = ".rl_logging"  # at the end of the name of each file that is ours
 _numbers = itertools.count()  # two files of one process and second
 
 
@@ -45,8 +48,9 @@ class TensorBoardSender(Tracker):
         from tensorboard.compat.proto.event_pb2 import Event
 
         # TensorBoard's own writer hands each event to a thread, which dies with its first error.
+        self._cut_back()
         now, number = int(time.time()), next(_numbers)
-        name = f"events.out.tfevents.{now:010}.{socket.gethostname()}.{os.getpid()}.{number}.rl_logging"
+        name = f"events.out.tfevents.{now:010}.{socket.gethostname()}.{os.getpid()}.{number}{_OURS}"
         file = AppendFile(self.local_folder / name)
         _append(file, Event(wall_time=now, file_version="brain.Event:2"))
         return file
@@ -59,7 +63,9 @@ class TensorBoardSender(Tracker):
             if isinstance(value, np.ndarray):
                 values += _histogram(self.rename(key), value)
         shown = {value.tag for value in values}
-        texts = self.texts(record)
+        # Of what is drawn, by the process that has it, a journal has but a word.
+        words = [key for key, value in record.values.items() if not isinstance(value, Described)]
+        texts = self.texts(replace(record, values={key: record.values[key] for key in words}))
         values += [_text(key, text) for key, text in texts.items() if key not in shown]
         self._write(record, values)
 
@@ -70,8 +76,18 @@ class TensorBoardSender(Tracker):
         with np.errstate(over="ignore"):  # beyond float32's range is infinite, as TensorBoard has it
             return float(np.float32(to_float(value)))
 
-    def finish(self, run: Any) -> None:
+    def finish(self, run: Any, status: str) -> None:
         run.close()
+
+    def reference(self) -> dict[str, Any]:
+        return {} if self._run is None else {"file": self._run.path.name, "size": self._run.size}
+
+    def url(self) -> str:
+        return str(self.local_folder)
+
+    def start_over(self) -> None:
+        for file in self.local_folder.glob(f"*tfevents*{_OURS}"):
+            file.rename(file.with_name(file.name.replace("tfevents", "superseded")))
 
     def destination(self) -> str:
         return f"event files in {self.local_folder}"
@@ -79,11 +95,17 @@ class TensorBoardSender(Tracker):
     def viewer(self) -> str:
         return f"tensorboard --logdir {self.local_folder}"
 
-    def read_back(self, run: Any) -> History:
+    def read_back(self, reference: Mapping[str, Any]) -> History:
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
         events = EventAccumulator(str(self.local_folder), size_guidance={SCALARS: 0}).Reload()
         return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()[SCALARS]}
+
+    def _cut_back(self) -> None:
+        """Take back what an earlier process wrote and could not say: it is delivered again."""
+        path = self.local_folder / str(self.located.get("file"))
+        if self.located and path.is_file() and path.stat().st_size > self.located["size"]:
+            os.truncate(path, self.located["size"])
 
     def _write(self, record: Record, values: list[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

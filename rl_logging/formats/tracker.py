@@ -1,29 +1,20 @@
-"""What the trackers' senders share: a run opened on first use, and an SDK kept in bounds."""
+"""What the trackers' senders share: a run that is opened on first use, and can be continued."""
 
-import argparse
 import ast
 import atexit
-import contextlib
-import io
-import logging
-import multiprocessing.process
 import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rl_logging.formats import check_installed
 from rl_logging.formats.base import History, Sender
+from rl_logging.formats.bounds import environment, quiet, unpatched  # noqa: F401  TEMPORARY
 from rl_logging.record import Record
 
-_log = logging.getLogger(__name__)
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGQUIT")
-_ABSENT = object()
 _ours: set[int] = set()  # the identities of the open runs that outputs opened
+FINISHED, FAILED, KILLED = "finished", "failed", "killed"
 
 
 class Tracker(Sender):
@@ -46,6 +37,7 @@ class Tracker(Sender):
         check_installed(type(self).name, self.package)
         self.folder = None if folder is None else str(Path(folder).absolute())
         self.owns_run = True
+        self.is_away = False  # whether another process delivers to the run
         self._run: Any = None
         self._opened_by: int | None = None
         self._closed = False
@@ -54,45 +46,73 @@ class Tracker(Sender):
     def run(self) -> Any:
         """The tracker's own run object, opened now if it was not.
 
-        :raises RuntimeError: the output is closed
+        :raises RuntimeError: the output is closed, or another process delivers to the run
         """
         if self._closed:
             raise RuntimeError(f"{self.name} is closed")
+        if self.is_away:
+            raise RuntimeError(f"{self.name}: its run is open in the courier; logger.urls() says where it is")
         if self._run is None:
             active = self.active()
             if id(active) in _ours:
                 raise RuntimeError(f"{self.name} holds one run a process, and another output has one open")
-            self.owns_run = active is None
+            self.owns_run = active is None and not self.leave_open
             self._run = self.open() if active is None else active
             self._opened_by = os.getpid()
-            if self.owns_run:
+            if active is None:
                 _ours.add(id(self._run))
             atexit.register(self.close)  # after the SDK's own hook, hence run before it
         return self._run
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run is open in this process."""
+        return self._run is not None and not self._closed
 
     def active(self) -> Any:
         """The run that is open in this process, unless this output was told of another."""
         return None
 
     def open(self) -> Any:
-        """Open a run of our own."""
+        """Open a run of our own, or the one that :meth:`resume` was told of."""
         raise NotImplementedError
 
-    def finish(self, run: Any) -> None:
-        """Send what is left; end the run if it is ours."""
+    def finish(self, run: Any, status: str) -> None:
+        """Send what is left; end the run if it is ours.
+
+        :param status: ``"finished"``, ``"failed"`` or ``"killed"``
+        """
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            atexit.unregister(self.close)
-            _ours.discard(id(self._run))
-            if self._opened_by == os.getpid():  # a fork's copy leaves the run to its parent
-                self.finish(self._run)
+        self.end(FINISHED)
+
+    def end(self, status: str) -> None:
+        """Finish, saying how the run went; after an error it can be tried again."""
+        if self._closed:
+            return
+        if self._run is not None and self._opened_by == os.getpid():  # a fork's copy leaves it to its parent
+            self.finish(self._run, status)
+        self._closed = True
+        atexit.unregister(self.close)
+        _ours.discard(id(self._run))
+
+    def resolved(self) -> dict[str, Any]:
+        """:meth:`arguments`, with what the environment and the SDK say here and now."""
+        return self.arguments()
+
+    def local_arguments(self) -> dict[str, Any]:
+        """Arguments that keep what is delivered on this machine."""
+        return {}
+
+    def joined(self) -> dict[str, Any] | None:
+        """Arguments by which another process can write into the run that is active here, if it can."""
+        return None
 
     def history(self) -> History:
-        return {} if self._run is None else self.read_back(self._run)
+        reference = self.reference() or self.located
+        return self.read_back(reference) if reference else {}
 
-    def read_back(self, run: Any) -> History:
+    def read_back(self, reference: Mapping[str, Any]) -> History:
         """The numbers in a run, by the tracker's own reader."""
         raise NotImplementedError
 
@@ -142,69 +162,6 @@ def check_init(name: str, package: str, source: str, given: Mapping[str, Any]) -
             raise TypeError(
                 f"{name} has no argument {wrong!r}; {package}'s own init has {', '.join(allowed)}"
             )
-
-
-@contextlib.contextmanager
-def environment(**defaults: str) -> Iterator[None]:
-    """Set environment variables for a while, those that the user has not set.
-
-    What an SDK adds meanwhile goes, too: children of this process would inherit it.
-    """
-    before = frozenset(os.environ)
-    os.environ.update({name: value for name, value in defaults.items() if name not in before})
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def unpatched() -> Iterator[None]:
-    """Undo what an SDK's import or start changes in the user's program.
-
-    W&B, ClearML and SwanLab replace output functions, hooks and signal handlers; ClearML's
-    handler swallows SIGTERM.
-    """
-    places = [
-        (sys, "excepthook"),
-        (sys, "exit"),
-        (sys.stdout, "write"),
-        (sys.stderr, "write"),
-        (argparse.ArgumentParser, "parse_args"),
-        (argparse.ArgumentParser, "parse_known_args"),
-        (argparse.ArgumentParser, "add_subparsers"),
-        (multiprocessing.process.BaseProcess, "run"),
-    ]
-    before = [(place, name, _own(place).get(name, _ABSENT)) for place, name in places]
-    handlers = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in _SIGNALS)}
-    try:
-        yield
-    finally:
-        for place, name, value in before:
-            if _own(place).get(name, _ABSENT) is value:
-                continue
-            if value is _ABSENT:
-                delattr(place, name)
-            else:
-                setattr(place, name, value)
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                if handler is not None and signal.getsignal(number) is not handler:
-                    signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep an SDK's banners off the console; they go to the log at debug level."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        yield
-    if text := printed.getvalue().strip():
-        _log.debug("%s", text)
-
-
-def _own(place: object) -> Mapping[str, Any]:
-    return getattr(place, "__dict__", {})
 
 
 def message_line(record: Record) -> str:

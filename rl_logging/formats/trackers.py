@@ -10,13 +10,13 @@ from typing import Any
 
 from stable_baselines3.common import logger as sb3
 
-from rl_logging.delivery import InlineDelivery
 from rl_logging.formats.clearml import ClearMLSender
 from rl_logging.formats.mlflow import MLflowSender
 from rl_logging.formats.sb3 import OutputFormat
 from rl_logging.formats.swanlab import SwanLabSender
 from rl_logging.formats.tensorboard import TensorBoardSender
 from rl_logging.formats.wandb import WandBSender
+from rl_logging.inline import InlineDelivery
 from rl_logging.record import Record, make_record, message_record, to_step
 from rl_logging.values import Described, Value, rich_kind, to_text
 
@@ -63,10 +63,14 @@ class TensorBoardOutputFormat(TrackerOutput, TensorBoardSender, sb3.TensorBoardO
         return self._writer
 
     def emit(self, record: Record) -> None:
-        drawn = {key: value for key, value in record.values.items() if _drawn_by_sb3(value)}
-        rest = {key: value for key, value in record.values.items() if key not in drawn}
+        rest = {key: value for key, value in record.values.items() if not _drawn_by_sb3(value)}
         super().emit(replace(record, values=rest))
-        for key, value in drawn.items():
+        self.draw(record)
+
+    def draw(self, record: Record) -> None:
+        for key, value in record.values.items():
+            if not _drawn_by_sb3(value):
+                continue
             try:
                 sb3.TensorBoardOutputFormat.write(self, {key: value}, {key: ()}, record.step)
             except _REFUSED as error:
