@@ -35,10 +35,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--outputs", default="all", help="names, separated by commas, or all")
     demo.add_argument("--folder", help="the run folder (default: a new one in runs/)")
     demo.add_argument("--seed", default=0, type=_whole(0), help="of the environment and the agent")
+    demo.add_argument(
+        "--chaos", action="store_true", help="log to an MLflow server that is killed half-way and comes back"
+    )
     demo.set_defaults(run=_demo)
+    sync = commands.add_parser(
+        "sync",
+        help="deliver what a run's trackers lack",
+        description="Deliver what a run's journal holds and its trackers lack, into the same remote runs, or "
+        "into a tracker that was not there during training. Safe to call twice, and while training runs. "
+        "The exit status is 1 if anything is missing in the end.",
+    )
+    sync.add_argument("folder", metavar="RUN", help="the run folder")
+    sync.add_argument("--to", nargs="+", default=(), metavar="NAME", help="these trackers only, or new ones")
+    sync.add_argument("--follow", action="store_true", help="go on until the run has ended")
+    sync.add_argument("--dry-run", action="store_true", help="say what is missing, and deliver nothing")
+    sync.add_argument("--from-start", action="store_true", help="deliver all again, into the same runs")
+    sync.add_argument("--no-wait", action="store_true", help="leave out what somebody else delivers to now")
+    sync.add_argument(
+        "--offline", action="store_true", help="into the trackers' offline modes, on this machine"
+    )
+    sync.set_defaults(run=_sync)
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    status: int = options.run(demo, options)
+    status: int = options.run(parser, options)
     return status
 
 
@@ -47,11 +67,34 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
     try:
         plan = demo.plan(
-            options.algo, options.env, options.timesteps, options.outputs, options.folder, options.seed
+            options.algo,
+            options.env,
+            options.timesteps,
+            options.outputs,
+            options.folder,
+            options.seed,
+            options.chaos,
         )
     except (ValueError, ImportError) as error:
         parser.error(" ".join(str(error).split()))
     return demo.run(plan)
+
+
+def _sync(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from rl_logging import sync
+
+    try:
+        plan = sync.plan(
+            options.folder,
+            options.to,
+            follow=options.follow,
+            from_start=options.from_start,
+            wait=not options.no_wait,
+            offline=options.offline,
+        )
+    except (ValueError, ImportError) as error:
+        parser.error(" ".join(str(error).split()))
+    return sync.show(plan) if options.dry_run else sync.run(plan)
 
 
 def _whole(least: int) -> Callable[[str], int]:

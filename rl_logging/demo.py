@@ -1,5 +1,6 @@
 """``rl-logging demo``: one training run into every output, and a check of what arrived."""
 
+import contextlib
 import difflib
 import io
 import itertools
@@ -12,19 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
 
 from rl_logging.formats import TRACKERS, check_installed, check_names
 from rl_logging.formats.base import Sender
-from rl_logging.readers import Comparison
 
 _ALGORITHMS = ("a2c", "ddpg", "dqn", "ppo", "sac", "td3")
 _ACTIONS = {"dqn": ("Discrete",), "ddpg": ("Box",), "sac": ("Box",), "td3": ("Box",)}
 _OUTPUTS = ("stdout", "log", "csv", "json", *TRACKERS)
 _EVAL_STEPS, _EVAL_EPISODES = 2048, 5  # PPO's dumps come every 2,048 steps too
+_PATIENCE_S = 120.0  # for what the trackers lack at the end
 _RETURN = "rollout/ep_rew_mean"
 _CURVES = {
     _RETURN: "training (mean of 100 episodes)",
@@ -42,9 +39,12 @@ class Plan:
     outputs: tuple[str, ...]
     folder: Path
     seed: int
+    chaos: bool = False
 
 
-def plan(algo: str, env: str, timesteps: int, outputs: str, folder: str | None, seed: int) -> Plan:
+def plan(
+    algo: str, env: str, timesteps: int, outputs: str, folder: str | None, seed: int, chaos: bool = False
+) -> Plan:
     """Check the options of the command, so that a bad one costs no training.
 
     :raises ValueError: an option that is not allowed; the message says what is
@@ -57,6 +57,8 @@ def plan(algo: str, env: str, timesteps: int, outputs: str, folder: str | None, 
     check_names(names)
     if others := [name for name in names if name not in _OUTPUTS]:
         raise ValueError(f"--outputs {others[0]!r} has nothing to show; allowed are {', '.join(_OUTPUTS)}")
+    if chaos and "mlflow" not in names:
+        raise ValueError("--chaos kills the MLflow server: it needs mlflow among the --outputs")
     check_installed("plot", "matplotlib")
     _check_environment(algorithm, env)
     path = Path(folder) if folder else _new_folder(f"{algorithm}_{env}")
@@ -70,7 +72,7 @@ def plan(algo: str, env: str, timesteps: int, outputs: str, folder: str | None, 
         ) from error
     if not os.access(path, os.W_OK):
         raise ValueError(f"--folder {str(path)!r} cannot be written; choose another")
-    return Plan(algorithm, env, timesteps, names, path, seed)
+    return Plan(algorithm, env, timesteps, names, path, seed, chaos)
 
 
 def run(plan: Plan) -> int:
@@ -78,29 +80,48 @@ def run(plan: Plan) -> int:
 
     :return: 0 if every output holds what the journal says it must, else 1
     """
+    screen = Console(highlight=False)
+    with contextlib.ExitStack() as stack:
+        arguments, callbacks = _offline(plan), []
+        if plan.chaos:
+            from rl_logging.demo_chaos import MLflowDies, start_server
+
+            server = stack.enter_context(start_server(plan.folder, screen.print))
+            arguments["mlflow"] = {"tracking_uri": server.url}
+            callbacks = [MLflowDies(server, plan.timesteps, screen.print)]
+        screen.print(f"Training {plan.algorithm.upper()} on {plan.environment} for {plan.timesteps:,} steps.")
+        outputs = _logged(plan, arguments, callbacks)
+        screen.print("\nReading every output back.")
+        return _report(plan, outputs, screen)
+
+
+def _logged(plan: Plan, arguments: dict[str, Any], callbacks: list[Any]) -> list[Sender]:
+    """Train; give the outputs that it was logged to."""
     from rl_logging.compose import configure
     from rl_logging.formats.human import FixedHumanOutputFormat
-    from rl_logging.plots import learning_curve
-    from rl_logging.readers import compare, journal_history, read_records
 
-    screen = Console(highlight=False)
-    screen.print(f"Training {plan.algorithm.upper()} on {plan.environment} for {plan.timesteps:,} steps.")
     formats = [
         FixedHumanOutputFormat(_Printed(), name="stdout") if name == "stdout" else name
         for name in plan.outputs
     ]
-    with configure(plan.folder, formats, **_offline(plan)) as logger:
-        _train(plan, logger)
+    with configure(plan.folder, formats, **arguments) as logger:
+        _train(plan, logger, callbacks)
+        logger.flush(_PATIENCE_S)
+    return [output for output in logger.output_formats if isinstance(output, Sender)]
 
-    screen.print("\nReading every output back.")
+
+def _report(plan: Plan, outputs: list[Sender], screen: Console) -> int:
+    from rl_logging.demo_report import table, tree
+    from rl_logging.plots import learning_curve
+    from rl_logging.readers import Comparison, compare, journal_history, read_records
+
     records = read_records(plan.folder)
     history = journal_history(records)
     title = f"{plan.algorithm.upper()} on {plan.environment}"
     picture = learning_curve(history, plan.folder / "learning_curve.png", _CURVES, title)
-    outputs = [output for output in logger.output_formats if isinstance(output, Sender)]
     comparisons = [compare(output, records) for output in outputs]
-    screen.print(_tree(plan.folder))
-    screen.print(_table([Comparison("journal", history), *comparisons]))
+    screen.print(tree(plan.folder))
+    screen.print(table([Comparison("journal", history), *comparisons], _RETURN))
     screen.print(f"Learning curve: {picture}")
     for output in outputs:
         if command := output.viewer():
@@ -108,7 +129,7 @@ def run(plan: Plan) -> int:
     return int(any(comparison.differences for comparison in comparisons))
 
 
-def _train(plan: Plan, logger: Any) -> None:
+def _train(plan: Plan, logger: Any, callbacks: list[Any]) -> None:
     import stable_baselines3
     from stable_baselines3.common.callbacks import EvalCallback
     from stable_baselines3.common.env_util import make_vec_env
@@ -122,13 +143,13 @@ def _train(plan: Plan, logger: Any) -> None:
         eval_freq=_EVAL_STEPS,
         verbose=0,
     )
-    model.learn(plan.timesteps, callback=evaluation, progress_bar=sys.stdout.isatty())
+    model.learn(plan.timesteps, callback=[evaluation, *callbacks], progress_bar=sys.stdout.isatty())
 
 
-def _offline(plan: Plan) -> dict[str, dict[str, Any]]:
+def _offline(plan: Plan) -> dict[str, Any]:
     """Arguments that keep every tracker on this machine, also where there is an account."""
     store = plan.folder.absolute().parent / "mlflow.db"
-    arguments: dict[str, dict[str, Any]] = {
+    arguments: dict[str, Any] = {
         "mlflow": {"tracking_uri": f"sqlite:///{store}"},
         "wandb": {"mode": "offline"},
         "clearml": {"offline": True},
@@ -179,40 +200,3 @@ class _Printed(io.StringIO):
 
     def flush(self) -> None:
         sys.stdout.flush()
-
-
-def _without(comparison: Comparison) -> str:
-    """What an output was never to hold, in words."""
-    parts = {"excluded": comparison.excluded, "beyond its limits": comparison.beyond_limits}
-    words = ", ".join(f"{count} points {why}" for why, count in parts.items() if count)
-    return f" ({words})" if words else ""
-
-
-def _tree(folder: Path) -> Tree:
-    tree = Tree(Text(f"{folder}/"))
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            files = [file for file in path.rglob("*") if file.is_file()]
-            size = decimal(sum(file.stat().st_size for file in files))
-            tree.add(Text(f"{path.name}/  {len(files)} files, {size}"))
-        else:
-            tree.add(Text(f"{path.name}  {decimal(path.stat().st_size)}"))
-    return tree
-
-
-def _table(comparisons: list[Comparison]) -> Table:
-    table = Table(title="What arrived where", title_justify="left")
-    table.add_column("output", overflow="fold")
-    for name in ("keys", "points", f"last {_RETURN}"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("against the journal", overflow="fold")
-    for comparison in comparisons:
-        last = comparison.last(_RETURN)
-        table.add_row(
-            comparison.output,
-            str(len(comparison.history)),
-            str(comparison.points),
-            "-" if last is None else f"{last:.7g}",
-            Text("\n".join(comparison.differences) or f"equal{_without(comparison)}"),
-        )
-    return table

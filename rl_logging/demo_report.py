@@ -1,0 +1,49 @@
+"""What the demo shows in the end: the run folder, and what arrived where."""
+
+from pathlib import Path
+
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from rl_logging.readers import Comparison
+
+
+def _without(comparison: Comparison) -> str:
+    """What an output was never to hold, in words."""
+    parts = {"excluded": comparison.excluded, "beyond its limits": comparison.beyond_limits}
+    words = ", ".join(f"{count} points {why}" for why, count in parts.items() if count)
+    return f" ({words})" if words else ""
+
+
+def tree(folder: Path) -> Tree:
+    """The files of a run folder, with their sizes."""
+    shown = Tree(Text(f"{folder}/"))
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            files = [file for file in path.rglob("*") if file.is_file()]
+            size = decimal(sum(file.stat().st_size for file in files))
+            shown.add(Text(f"{path.name}/  {len(files)} files, {size}"))
+        else:
+            shown.add(Text(f"{path.name}  {decimal(path.stat().st_size)}"))
+    return shown
+
+
+def table(comparisons: list[Comparison], key: str) -> Table:
+    """Every output against the journal, with the last value of one key."""
+    shown = Table(title="What arrived where", title_justify="left")
+    shown.add_column("output", overflow="fold")
+    for name in ("keys", "points", f"last {key}"):
+        shown.add_column(name, justify="right", overflow="fold")
+    shown.add_column("against the journal", overflow="fold")
+    for comparison in comparisons:
+        last = comparison.last(key)
+        shown.add_row(
+            comparison.output,
+            str(len(comparison.history)),
+            str(comparison.points),
+            "-" if last is None else f"{last:.7g}",
+            Text("\n".join(comparison.differences) or f"equal{_without(comparison)}"),
+        )
+    return shown
