@@ -14,6 +14,8 @@ from rl_logging.formats import check_names, make_output
 from rl_logging.formats import formats as known_formats
 from rl_logging.formats.base import Sender
 from rl_logging.formats.sb3 import OutputFormat
+from rl_logging.journal import FSYNC_EVERY_S
+from rl_logging.lifetime import check_delivery, check_resume
 from rl_logging.logger import Logger
 
 _DEFAULT_FORMATS = "stdout,log,csv"
@@ -22,6 +24,12 @@ _DEFAULT_FORMATS = "stdout,log,csv"
 def configure(
     folder: str | os.PathLike[str] | None = None,
     format_strings: Iterable[str | KVWriter] | None = None,
+    *,
+    resume: str = "auto",
+    delivery: str = "auto",
+    fsync: str | float = FSYNC_EVERY_S,
+    linger_s: float = 600.0,
+    handle_sigterm: bool = False,
     **arguments: Mapping[str, Any],
 ) -> Logger:
     """Make a run folder and a logger that writes into it.
@@ -34,8 +42,19 @@ def configure(
     :param folder: the run folder; by default ``$SB3_LOGDIR``, else a new temporary folder
     :param format_strings: the outputs: names, or outputs that are ready; by default
         ``$SB3_LOG_FORMAT``, else ``stdout,log,csv``
+    :param resume: what to do in a folder that has a run: continue it (``"auto"``), refuse
+        (``"never"``), or refuse any other folder (``"must"``)
+    :param delivery: who delivers to the trackers, see :class:`Logger`
+    :param fsync: when the journal is forced to the disk: every so many seconds,
+        ``"always"`` or ``"never"``
+    :param linger_s: how long the courier goes on when this process is gone, in seconds
+    :param handle_sigterm: close the logger on SIGTERM, then do what was done before
     :param arguments: for the constructors of outputs given by name, by that name
-    :raises ValueError: an unknown output, one given twice, or arguments for one not given
+    :raises RunInUseError: another process writes this run
+    :raises FileExistsError: ``resume="never"``, and the folder has a run
+    :raises FileNotFoundError: ``resume="must"``, and it has none
+    :raises ValueError: an unknown output, one given twice, arguments for one not given, or a
+        choice that there is not
     :raises MissingBackendError: an output's package is not installed
     :raises TypeError: an argument that an output's constructor does not have, or no list
     :raises OSError: the folder cannot be written
@@ -47,6 +66,8 @@ def configure(
     formats = [format_ for format_ in format_strings if format_ not in ("", "journal")]
     _check(formats, arguments)
     path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
+    check_delivery(delivery)
+    check_resume(resume, path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -56,7 +77,15 @@ def configure(
             error.errno, f"the run folder cannot be made: {error.strerror}", str(path)
         ) from None
     with contextlib.ExitStack() as undo:
-        logger = Logger(str(path), [])
+        logger = Logger(
+            str(path),
+            [],
+            resume=resume,
+            delivery=delivery,
+            fsync=fsync,
+            linger_s=linger_s,
+            handle_sigterm=handle_sigterm,
+        )
         undo.callback(logger.close)
         for format_ in formats:
             if isinstance(format_, str):
@@ -117,12 +146,20 @@ def _check_apart(formats: list[str | KVWriter], arguments: Mapping[str, Any]) ->
 def _announce(logger: Logger, folder: Path) -> None:
     outputs = logger.output_formats
     names = [getattr(output, "name", type(output).__name__) for output in outputs]
+    if logger.resumed_from is not None:
+        logger.log(
+            f"Resuming the run in {folder} after step {logger.resumed_from}. "
+            "A new run needs another folder; resume='never' makes sure of it."
+        )
     if names in ([], ["stdout"]):  # as SB3: only when files were asked for
         return
-    logger.log(f"Logging to {folder}")
-    for output in outputs:
-        if isinstance(output, Sender) and output.remote:
-            logger.log(f"{output.name}: {output.where()}")
+    places = [
+        f"{output.name}: {output.where()}"
+        for output in outputs
+        if isinstance(output, Sender) and output.remote
+    ]
+    for line in (f"Logging to {folder}", *places):
+        logger.log(line)
 
 
 def _temporary_folder() -> str:

@@ -1,69 +1,250 @@
-"""Bringing records to an output, so that its trouble stays its own."""
+"""Delivery: the loop that carries a run's journal to one tracker, in order, at least once.
 
+Live delivery, what is left after an outage or a crash, and ``rl-logging sync`` are this
+one loop: the journal is the queue, and a cursor says how far the tracker has got.
+"""
+
+import random
+import threading
 import time
-from collections.abc import Callable
+from pathlib import Path
 
+from rl_logging.backlog import Backlog, Batch
+from rl_logging.cursor import DELIVERING, FINISHED, PARKED, WAITING, Cursor, CursorFile
 from rl_logging.errors import Trouble
 from rl_logging.formats.base import Sender
-from rl_logging.record import Record
-from rl_logging.values import to_text
+from rl_logging.handover import HandOver, RefusesAllError
+from rl_logging.lock import FileLock
+from rl_logging.manifest import Entry, without_users
+from rl_logging.record import LIFECYCLE
+from rl_logging.values import describe
+from rl_logging.verdict import PARK, RETRY
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+BEAT_S = 0.25  # how often the journal is looked at
+_PAUSES_S = {RETRY: (0.5, 60.0), PARK: (30.0, 600.0)}  # after the first failure, and at most
 
 
-class InlineDelivery:
-    """Hands records to one output where it stands, in the caller's time; never raises.
+class Delivery:
+    """Carries a run's records to one tracker until the run has ended and the tracker has all.
 
-    A remote output that failed gets a pause, twice as long each time, in which records
-    are counted and left to the journal, so that a dead server is not waited for at every
-    dump. A local one is tried at each record.
-
-    :param output: the output
-    :param clock: seconds that only grow
+    :param folder: the run folder
+    :param entry: the output, as ``outputs.json`` has it
+    :param sender: the output itself
+    :param session: when the logger that this delivery serves was made, in milliseconds; a
+        later one delivers for itself
+    :param from_start: deliver all again, into the same run
+    :raises OSError: there is no journal
     """
 
-    def __init__(self, output: Sender, clock: Callable[[], float] = time.monotonic) -> None:
-        self.output = output
-        self.missed = 0
-        self._lost = 0  # of those, the ones that are in no journal
-        self._clock = clock
-        self._trouble = Trouble(clock)
-        self._pause_s = _FIRST_PAUSE_S
-        self._resume_at = clock()
+    def __init__(
+        self,
+        folder: Path,
+        entry: Entry,
+        sender: Sender,
+        session: float = float("inf"),
+        from_start: bool = False,
+    ) -> None:
+        self.entry, self.sender = entry, sender
+        self.ending: str | None = None  # how the run ended, when its journal does not say so
+        self.is_elsewhere = False  # whether somebody else delivers to it, and this waits
+        self.behind_since: float | None = None  # on the monotonic clock
+        self._from_start = from_start
+        self._file = CursorFile(folder, entry.name)
+        self._lock = FileLock(self._file.lock_path)
+        self._backlog = Backlog(folder, session)
+        self._hands = HandOver(sender)
+        self._earlier: Cursor | None = None  # of a run that is to be continued
+        self._begin()
+        self._pauses = 0
+        self._wake = threading.Event()
+        self._taken = self._over = self._stopped = False
+        self._trouble = Trouble()
 
-    def deliver(self, record: Record) -> None:
-        """Hand over one record, or count it as missed."""
-        if self.output.remote and self._clock() < self._resume_at:
-            self._miss(record)
-            return
+    @property
+    def holder(self) -> str:
+        """Who delivers to this output now."""
+        return self._lock.holder()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known who delivers to the output now."""
+        return self.is_elsewhere or self._taken
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do here."""
+        return self._stopped or self._over or self._backlog.is_superseded
+
+    def take(self) -> bool:
+        """Take the output over, where whoever had it before has left it.
+
+        :return: whether it is ours now; not so while somebody else delivers to it
+        """
+        if not self._lock.acquire():
+            return False
+        known = self._file.load()
+        same = known is not None and known.service in ("", self.sender.service())
+        if known is not None and same:  # a run of another service is unknown there
+            self._earlier = known
+            self._begin(None if self._from_start else known)
+            self._hands.refused = self.cursor.refused
+        self.cursor.service = self.sender.service()
+        self._taken = True
+        return True
+
+    def run(self) -> None:
+        """Deliver until the run's end is delivered, or :meth:`stop`."""
         try:
-            self.output.handle(record)
-            self._pause_s = _FIRST_PAUSE_S
-        except Exception as error:  # an output's trouble must not reach the training loop
-            self._miss(record)
-            self._resume_at = self._clock() + self._pause_s
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-            self._tell(record, error)
+            while not self._stopped and not self.take():
+                self.is_elsewhere = True
+                self._pause(BEAT_S)
+            self.is_elsewhere = False
+            while not self.is_over:
+                self._pause(self.step())
+        finally:
+            self.leave()
 
-    def close(self) -> None:
-        """Close the output; its trouble is told, not raised."""
+    def leave(self) -> None:
+        """Let others deliver."""
+        self._lock.release()
+        self._backlog.close()
+
+    def stop(self) -> None:
+        """End :meth:`run` after what it does now; the tracker's run is not ended."""
+        self._stopped = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look at the journal at once, and try again what has failed."""
+        self._wake.set()
+
+    def _pause(self, pause_s: float) -> None:
+        self._wake.wait(pause_s)
+        self._wake.clear()
+
+    # One piece of work
+
+    def step(self) -> float:
+        """Hand over the next records, or end the tracker's run where there are no more.
+
+        :return: how many seconds to wait before the next step
+        """
         try:
-            self.output.close()
-        except Exception as error:  # as above
-            self._trouble.tell("close", f"{self.output.name}: could not be closed: {describe(error)}", error)
-        if self.missed:
-            kept = f"{self._lost} of them are in no journal" if self._lost else "the journal has them"
-            self._trouble.tell("missed", f"{self.output.name}: {self.missed} records did not arrive; {kept}")
+            told = self.ending  # first: what the run wrote before its end is in the journal then
+            batch = self._backlog.next_batch(self.entry)
+            if batch:
+                self.behind_since = self.behind_since or time.monotonic()
+                self._hand_over(batch)
+            else:
+                self.behind_since = None
+            ended = None if batch else self._backlog.ending() or self._ended_otherwise(told)
+            if ended or not self._hands.unproven:
+                self._acknowledge()
+            if self.cursor.state in (WAITING, PARKED):
+                self.cursor.state, self.cursor.error = DELIVERING, ""
+            if ended:
+                self._finish(*ended)
+            self._pauses = 0
+            pause_s = 0.0 if batch or self._over else BEAT_S
+        except Exception as error:  # a tracker's trouble must not end its delivery
+            pause_s = self._failed(error)
+        self._save()
+        return pause_s
 
-    def _miss(self, record: Record) -> None:
-        self.missed += 1
-        self._lost += record.seq == 0
+    def _ended_otherwise(self, told: str | None) -> tuple[str, Batch] | None:
+        if self.entry.until is not None and self.cursor.handed >= self.entry.until:
+            return "finished", []
+        return (told, []) if told and not self._backlog.is_superseded else None
 
-    def _tell(self, record: Record, error: Exception) -> None:
-        what = f"step {record.step} was not written: {describe(error)}"
-        self._trouble.tell(type(error).__name__, f"{self.output.name}: {what}. Training goes on.", error)
+    def _hand_over(self, batch: Batch) -> None:
+        if any(record.kind != LIFECYCLE for record, _ in batch):
+            if not self._open():
+                return
+            self.cursor.state = DELIVERING
+        size = len(batch) if self.sender.batches else 1
+        for start in range(0, len(batch), size):
+            piece = batch[start : start + size]
+            records = [record.without(self.sender.name) for record, _ in piece if record.kind != LIFECYCLE]
+            if records:  # else a tracker would open a run for nothing
+                self._hands.give(records)
+            self.cursor.handed, self.cursor.handed_offset = piece[-1][0].seq, piece[-1][1]
+            self.cursor.refused = self._hands.refused + sum(self.sender.refused.values())
+            self._backlog.took(piece)
+
+    def _open(self) -> bool:
+        """Open or continue the tracker's run; False where all has to be delivered again."""
+        if self._earlier is not None:
+            earlier, self._earlier = self._earlier, None
+            stays = not earlier.run or self.sender.resume(earlier.run)
+            if not stays or self._from_start:
+                self.sender.start_over()
+                self._begin()
+                self.cursor.service, self.cursor.run = earlier.service, earlier.run
+                return False
+        if not self.sender.is_open:
+            try:
+                self.sender.run  # noqa: B018  it is opened on first use
+            except Exception as error:
+                raise _NotOpenedError(error) from error
+            self.cursor.run, self.cursor.url = self.sender.reference(), self.sender.url()
+            self._save()
+        return True
+
+    def _begin(self, cursor: Cursor | None = None) -> None:
+        """Go on from a cursor, or from the first record that is for this output."""
+        first = self.entry.first
+        self.cursor = cursor or Cursor(offset=self.entry.offset, acknowledged=first, first=first)
+        self.cursor.handed, self.cursor.handed_offset = self.cursor.acknowledged, self.cursor.offset
+        self._backlog.rewind(self.cursor.offset)
+
+    # What is known of the output
+
+    def _acknowledge(self) -> None:
+        if self.cursor.acknowledged != self.cursor.handed and self.sender.settle():
+            self._acknowledge_all()
+
+    def _acknowledge_all(self) -> None:
+        self.cursor.offset, self.cursor.acknowledged = self.cursor.handed_offset, self.cursor.handed
+        self.cursor.run = self.sender.reference() or self.cursor.run
+
+    def _finish(self, status: str, last_word: Batch) -> None:
+        if self.cursor.state != FINISHED:
+            if self.cursor.run and not self._open():
+                return
+            self.sender.end(status)
+        for record, offset in last_word:
+            self.cursor.handed, self.cursor.handed_offset = record.seq, offset
+        self._acknowledge_all()
+        self.cursor.state, self.cursor.error = FINISHED, ""
+        self._over = True
+
+    def _failed(self, error: Exception) -> float:
+        cause = error.cause if isinstance(error, _NotOpenedError) else error
+        kind = RETRY if self.sender.verdict(cause) == RETRY else PARK  # what is left out does not come here
+        if isinstance(error, RefusesAllError):
+            self._hands.forget_unproven()
+            self._begin(self.cursor)
+        first_s, longest_s = _PAUSES_S[kind]
+        pause_s = min(first_s * float(2**self._pauses), longest_s) * random.uniform(0.8, 1.2)
+        self._pauses = min(self._pauses + 1, 20)
+        self.cursor.retried += 1
+        self.cursor.state = WAITING if kind == RETRY else PARKED
+        self.cursor.error = without_users(describe(cause))
+        what = "waits for it" if kind == RETRY else "is parked until that is mended, and tries again rarely"
+        told = f"{self.entry.name} {what}: {self.cursor.error}. Training goes on, and nothing is lost."
+        self._trouble.tell(f"{kind} {type(cause).__name__}", told)
+        return pause_s
+
+    def _save(self) -> None:
+        try:
+            self._file.save(self.cursor)
+        except OSError as error:  # a full disk, or the run folder is gone: what is delivered, is
+            self._trouble.tell("cursor", f"{self.entry.name}: its cursor cannot be saved: {describe(error)}")
 
 
-def describe(error: BaseException) -> str:
-    """An error's type and text, in one line."""
-    return f"{type(error).__name__}: {' '.join(to_text(error).split())}".rstrip(": ")
+class _NotOpenedError(Exception):
+    """The tracker's run could not be opened, whatever its values are."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rl_logging import manifest
+from rl_logging.cursor import CursorFile
+from rl_logging.deliveries import build
 from rl_logging.formats.base import History, Sender
 from rl_logging.journal import read
-from rl_logging.record import Record
+from rl_logging.record import LIFECYCLE, METRICS, RESUMED, Record
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,46 @@ class Comparison:
         return points[-1][1] if points else None
 
 
-def read_records(folder: str | Path) -> list[Record]:
-    """All records in a run folder's journal.
+def read_records(folder: str | Path, superseded: bool = False) -> list[Record]:
+    """The records in a run folder's journal, in order.
 
+    :param superseded: whether to keep what a resumed run went back behind, as the outputs
+        do, which cannot take it back
     :raises OSError: it has none
     :raises JournalError: a line is damaged
     """
-    return list(read(Path(folder) / "journal.jsonl"))
+    records = list(read(Path(folder) / "journal.jsonl"))
+    return records if superseded else _without_superseded(records)
+
+
+def _without_superseded(records: Sequence[Record]) -> list[Record]:
+    """Where a resumed run begins below the last step before, what lay from there on is left out."""
+    kept: list[Record] = []
+    last_step, is_resumed = None, False
+    for record in records:
+        if record.kind == LIFECYCLE and record.values.get("event") == RESUMED:
+            is_resumed = True
+        elif record.kind == METRICS:
+            if is_resumed and last_step is not None and record.step < last_step:
+                kept = [old for old in kept if old.kind != METRICS or old.step < record.step]
+            last_step, is_resumed = record.step, False
+        kept.append(record)
+    return kept
+
+
+def trackers(folder: str | Path) -> list[Sender]:
+    """The trackers that a run was delivered to, ready to be read back or compared.
+
+    :raises ValueError: ``outputs.json`` is damaged
+    :raises MissingBackendError: a tracker's package is not installed
+    """
+    found = []
+    for entry in manifest.load(folder):
+        output = build(entry)
+        cursor = CursorFile(folder, entry.name).load()
+        output.located = cursor.run if cursor else {}
+        found.append(output)
+    return found
 
 
 def journal_history(records: Sequence[Record]) -> History:
@@ -57,6 +93,7 @@ def compare(output: Sender, records: Sequence[Record]) -> Comparison:
     What it must hold leaves out what is excluded there and keeps the output's limits.
 
     :param output: an output that was closed
+    :param records: all, also those that a resumed run superseded
     """
     found, expected = output.history(), output.expected(records)
     keys = [*expected, *(key for key in found if key not in expected)]

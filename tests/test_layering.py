@@ -15,19 +15,28 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # A module may import what stands in a line above its own.
 LAYERS = """
-errors
+errors mlflow_server
 values
-record appendfile texttable
-journal
-formats.__init__
+record appendfile texttable lock verdict cursor manifest lifetime
+journal journal_reader
+formats.__init__ formats.bounds
 formats.base
-delivery
-formats.sb3 formats.tracker
-formats.csv formats.human formats.json formats.journal formats.memory
+handover inline backlog
+formats.sb3 formats.tracker formats.mlflow_store formats.wandb_log formats.clearml_session
+formats.sessions
+formats.csv formats.human formats.json formats.memory
+formats.sessions
+formats.wandb_log formats.clearml_session
 formats.tensorboard formats.mlflow formats.wandb formats.clearml formats.swanlab
 formats.trackers
+delivery
+deliveries
+courier supervision
+dispatch
+fanout recording formats.journal
 logger
 compose readers plots
+sync demo_chaos demo_report
 demo
 cli
 """

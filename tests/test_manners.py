@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from rl_logging.formats import make_output
+from rl_logging.readers import compare, read_records, trackers
+
 OUTPUTS = ["log", "csv", "json", "tensorboard", "mlflow", "wandb", "clearml", "swanlab"]
 PROGRAM = """
     import argparse, json, os, signal, sys
@@ -103,17 +106,9 @@ def test_nothing_is_left_in_the_current_folder(finished: Finished) -> None:
 def test_a_program_that_never_closes_loses_nothing(end: str, tmp_path: Path) -> None:
     """SB3's users do not close their logger; and each SDK ends its run at exit, before or after us."""
     program = f"""if True:
-        import atexit, json, os, sys
+        import os, sys
         from rl_logging import configure
-        from rl_logging.readers import compare, read_records
 
-        def check():
-            if os.getpid() == first:
-                found = {{o.name: compare(o, read_records("run")).differences for o in logger.output_formats}}
-                open("found.json", "w").write(json.dumps(found))
-
-        first = os.getpid()
-        atexit.register(check)  # runs after what is registered later
         logger = configure("run", {OUTPUTS})
         for step in range(3):
             logger.record("train/loss", step)
@@ -130,7 +125,11 @@ def test_a_program_that_never_closes_loses_nothing(end: str, tmp_path: Path) -> 
         check=False,
     )
 
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found == {name: [] for name in OUTPUTS}
+    records = read_records(tmp_path / "run")
+    files = [make_output(name, tmp_path / "run") for name in ("log", "csv", "json")]
+    outputs = [*files, *trackers(tmp_path / "run")]
+    assert {output.name: compare(output, records).differences for output in outputs} == dict.fromkeys(
+        OUTPUTS, ()
+    )
     assert "rl_logging" not in process.stderr
     assert "not be closed" not in process.stderr

@@ -2,10 +2,11 @@
 
 import pytest
 
-from rl_logging.delivery import InlineDelivery, describe
+from rl_logging.inline import InlineDelivery
 from rl_logging.errors import Trouble
 from rl_logging.formats.base import Sender
 from rl_logging.record import Record
+from rl_logging.values import describe
 
 
 class Clock:
