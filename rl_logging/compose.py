@@ -66,7 +66,7 @@ def configure(
     formats = [format_ for format_ in format_strings if format_ not in ("", "journal")]
     _check(formats, arguments)
     path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
-    check_delivery(delivery)
+    check_delivery(delivery, linger_s)
     check_resume(resume, path)
     try:
         path.mkdir(parents=True, exist_ok=True)

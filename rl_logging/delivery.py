@@ -15,7 +15,7 @@ from rl_logging.errors import Trouble
 from rl_logging.formats.base import Sender
 from rl_logging.handover import HandOver, RefusesAllError
 from rl_logging.lock import FileLock
-from rl_logging.manifest import Entry, without_users
+from rl_logging.manifest import Entry
 from rl_logging.record import LIFECYCLE
 from rl_logging.values import describe
 from rl_logging.verdict import PARK, RETRY
@@ -61,11 +61,6 @@ class Delivery:
         self._trouble = Trouble()
 
     @property
-    def holder(self) -> str:
-        """Who delivers to this output now."""
-        return self._lock.holder()
-
-    @property
     def has_begun(self) -> bool:
         """Whether it is known who delivers to the output now."""
         return self.is_elsewhere or self._taken
@@ -95,14 +90,19 @@ class Delivery:
     def run(self) -> None:
         """Deliver until the run's end is delivered, or :meth:`stop`."""
         try:
-            while not self._stopped and not self.take():
-                self.is_elsewhere = True
-                self._pause(BEAT_S)
-            self.is_elsewhere = False
+            while not self._stopped and not self._taken:
+                self._pause(self._try_to_take())
             while not self.is_over:
                 self._pause(self.step())
         finally:
             self.leave()
+
+    def _try_to_take(self) -> float:
+        try:
+            self.is_elsewhere = not self.take()
+            return BEAT_S if self.is_elsewhere else 0.0
+        except OSError as error:  # the run folder cannot be written
+            return self._failed(error)
 
     def leave(self) -> None:
         """Let others deliver."""
@@ -229,7 +229,7 @@ class Delivery:
         self._pauses = min(self._pauses + 1, 20)
         self.cursor.retried += 1
         self.cursor.state = WAITING if kind == RETRY else PARKED
-        self.cursor.error = without_users(describe(cause))
+        self.cursor.error = describe(cause)
         what = "waits for it" if kind == RETRY else "is parked until that is mended, and tries again rarely"
         told = f"{self.entry.name} {what}: {self.cursor.error}. Training goes on, and nothing is lost."
         self._trouble.tell(f"{kind} {type(cause).__name__}", told)

@@ -180,6 +180,8 @@ class Dispatch:
         pause = threading.Event()
         self.wake()
         while (lacking := self.lacking(seq, ended)) and time.monotonic() < deadline:
+            if not self._folder.exists():  # and the cursors with it
+                break
             pause.wait(_POLL_S)
         return lacking
 

@@ -79,7 +79,7 @@ class Logger(RecordingLogger):
             if (earlier := _open.get(os.path.realpath(folder))) is not None:  # a notebook's cell ran again
                 earlier.close(timeout_s=5.0)
             self._open_journal(folder)
-        self._on_sigterm = OnSigterm(self._terminate, self._turn) if handle_sigterm else None
+        self._on_sigterm = OnSigterm(self._end, self._turn) if handle_sigterm else None
         atexit.register(self._at_exit)
         _alive.add(self)
 
@@ -173,7 +173,7 @@ class Logger(RecordingLogger):
     ) -> None:
         self._end(how_it_went(error), 30.0)
 
-    def _end(self, status: str, timeout_s: float) -> None:
+    def _end(self, status: str = "killed", timeout_s: float = 10.0) -> None:
         if self._pid != os.getpid():  # closed before, or a fork's copy of its parent's logger
             return
         with self._turn:
@@ -206,9 +206,6 @@ class Logger(RecordingLogger):
 
     def _at_exit(self) -> None:
         self._end(how_it_went(uncaught()), 30.0)
-
-    def _terminate(self) -> None:
-        self._end("killed", 10.0)
 
     def _is_inert(self) -> bool:
         """Whether nothing is to be written: after close, or in a fork, whose files are its parent's."""

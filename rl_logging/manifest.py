@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-_USER = re.compile(r"(?<=://)[^/\s]*@")  # what stands before a host's name
+from rl_logging.values import without_users
+
 _SECRET = re.compile(r"api_?key|token|passw(or)?d|secret|authorization|credential", re.IGNORECASE)
 
 
@@ -115,8 +116,3 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_secrets(inner) for inner in value]
     return without_users(value) if isinstance(value, str) else value
-
-
-def without_users(text: str) -> str:
-    """A text without the names and passwords in its addresses."""
-    return _USER.sub("", text)

@@ -8,6 +8,7 @@ nothing here imports torch or SB3: their types exist only if somebody else did.
 
 import math
 import numbers
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _SB3_LOGGER = "stable_baselines3.common.logger"
 _RICH = ("Video", "Image", "Figure", "HParam")
 _TEXT_ARRAY_SIZE = 8  # a longer array is shown by its shape
 _CONTAINERS = (Mapping, list, tuple, set, frozenset)
+_USER = re.compile(r"(?<=://)[^/\s]*@")  # what stands before a host's name in an address
 _HEAD, _TAIL = 160, 120  # characters of an error's text; what it is about stands at both ends
 _MAX_DEPTH = 32  # deeper nesting, or a list that holds itself, becomes text
 # The common numbers, which need no closer look: a run records hundreds at every dump.
@@ -212,9 +214,14 @@ def to_float(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def without_users(text: str) -> str:
+    """A text without the names and passwords in its addresses."""
+    return _USER.sub("", text)
+
+
 def describe(error: BaseException) -> str:
-    """An error's type and text, in one line, with nothing in it that steers a terminal."""
-    words = " ".join(to_text(error).split())
+    """An error's type and text, in one line, with no password, and nothing that steers a terminal."""
+    words = without_users(" ".join(to_text(error).split()))
     if len(words) > _HEAD + _TAIL:
         words = f"{words[:_HEAD]} … {words[-_TAIL:]}"
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)

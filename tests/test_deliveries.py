@@ -189,7 +189,6 @@ def test_secrets_are_not_kept(run_with_secrets: Path) -> None:
     assert output["arguments"]["tracking_uri"] == DEAD_SERVER
 
 
-@pytest.mark.xfail(strict=True, reason="the line that says where the run goes has the address as given")
 def test_secrets_are_not_in_the_journal(run_with_secrets: Path) -> None:
     """It is the one file that everything else is made from."""
     assert SECRET not in (run_with_secrets / "journal.jsonl").read_text()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rl_logging.inline import InlineDelivery
 from rl_logging.errors import Trouble
 from rl_logging.formats.base import Sender
+from rl_logging.inline import InlineDelivery
 from rl_logging.record import Record
 from rl_logging.values import describe
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rl_logging.formats.base import History, Sender, with_digest
-from rl_logging.formats.mlflow_store import batches, check_address, connect, open_run, settings, without_user
+from rl_logging.formats.mlflow_store import batches, check_address, connect, open_run, settings
 from rl_logging.formats.tracker import Tracker, message_line
 from rl_logging.record import METRICS, TEXT, Record
-from rl_logging.values import to_float
+from rl_logging.values import to_float, without_users
 from rl_logging.verdict import PARK, RETRY, SKIP, of_status
 
 _KEY_LENGTH = 250 - len("-12345678")  # MLflow's limit, less what a changed key gets
@@ -170,16 +170,16 @@ class MLflowSender(Tracker):
         return SKIP if stage == "active" else PARK
 
     def service(self) -> str:
-        return "local" if self.address == self._local_store else without_user(self.address)
+        return "local" if self.address == self._local_store else without_users(self.address)
 
     def reference(self) -> dict[str, Any]:
         return {} if self._run is None else {"run_id": self._run.info.run_id}
 
     def url(self) -> str:
         if self._run is None or not self.address.startswith("http"):
-            return without_user(self.address)
+            return without_users(self.address)
         info = self._run.info
-        return f"{without_user(self.address)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+        return f"{without_users(self.address)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
 
     @property
     def address(self) -> str:
@@ -193,7 +193,7 @@ class MLflowSender(Tracker):
         return f"sqlite:///{self.local_folder / 'mlflow.db'}"
 
     def destination(self) -> str:
-        return f"local store {self.address}" if self._is_local else self.address
+        return f"local store {self.address}" if self._is_local else without_users(self.address)
 
     def viewer(self) -> str | None:
         return f"mlflow ui --backend-store-uri {self.address}" if self._is_local else None

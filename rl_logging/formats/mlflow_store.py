@@ -68,11 +68,5 @@ def check_address(uri: str | None) -> None:
         raise ValueError(f"tracking_uri {uri!r} is a folder, which MLflow refuses; give {allowed}")
 
 
-def without_user(address: str) -> str:
-    """An address without the name and password that may stand in it."""
-    start, separator, rest = address.partition("://")
-    return f"{start}{separator}{rest.rpartition('@')[2]}" if separator else address
-
-
 def batches(entries: list[Any], size: int) -> list[list[Any]]:
     return [entries[start : start + size] for start in range(0, len(entries), size)]
