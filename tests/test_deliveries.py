@@ -143,10 +143,11 @@ def test_without_a_folder_the_journal_is_in_a_temporary_one(
     assert f"is in {folder}" in caplog.text
 
 
-def test_a_user_s_mlflow_run_is_written_and_left_open(run: Path) -> None:
+def test_a_user_s_mlflow_run_is_written_and_left_open(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who opened a run decides when it ends; the courier needs no more than its id."""
     import mlflow
 
+    monkeypatch.chdir(run.parent)  # where MLflow's first experiment keeps its files
     mlflow.set_tracking_uri(f"sqlite:///{run.parent}/mlflow.db")
     try:
         with mlflow.start_run() as active:
