@@ -96,7 +96,7 @@ def post(connection: Connection, folder: Path, journal_path: Path, mlflow_uri: s
     from mlflow.entities import Metric
 
     points = [
-        Metric(key, float(value), round(record.time * 1000), record.step)  # type: ignore[arg-type]
+        Metric(key, float(value), round(record.time * 1000), record.step)
         for record in journal.read(journal_path)
         if record.kind == METRICS
         for key, value in record.values.items()

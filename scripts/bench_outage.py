@@ -118,7 +118,8 @@ def train(connection: Connection, folder: Path, mlflow_uri: str) -> None:
         elif task == "flush":
             connection.send(logger.flush(_PATIENCE_S))
         else:
-            connection.send(logger.close(*arguments))
+            logger.close(*arguments)
+            connection.send("closed")
 
 
 def _show(outage: Outage, points: int) -> None:

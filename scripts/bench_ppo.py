@@ -19,11 +19,12 @@ from bench_store import Store
 from bench_values import offline
 from stable_baselines3.common import logger as sb3
 
-from rl_logging import configure
+from rl_logging import Logger, configure
 
 _OUTPUTS = ("stdout", "log", "csv", "json", "tensorboard", "mlflow", "wandb", "clearml", "swanlab")
 _ALL, _NONE = "all outputs", "no outputs"
 _PATIENCE_S = 3600.0
+_CLOSE_S = 240.0
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
@@ -66,11 +67,13 @@ def learn(connection: Connection, folder: Path, with_outputs: bool, steps: int, 
     torch.set_num_threads(1)
     model = PPO("MlpPolicy", "CartPole-v1", seed=0, device="cpu")
     if with_outputs:
-        logger: sb3.Logger = configure(folder / "run", _OUTPUTS, **offline(mlflow_uri))
+        logger: sb3.Logger = configure(folder / "run", _OUTPUTS, linger_s=1.0, **offline(mlflow_uri))
     else:
         logger = sb3.Logger(None, [])
     model.set_logger(logger)
     start = time.perf_counter()
     model.learn(steps)
-    connection.send(time.perf_counter() - start)
-    logger.close()
+    seconds = time.perf_counter() - start
+    if isinstance(logger, Logger):  # its courier must not disturb the next process
+        logger.close(timeout_s=_CLOSE_S)
+    connection.send(seconds)

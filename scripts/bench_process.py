@@ -46,7 +46,7 @@ class Process:
         """Have it do something."""
         self._connection.send(task)
 
-    def receive(self, beat: Callable[[], None] = lambda: None, patience_s: float = _PATIENCE_S) -> Any:
+    def receive(self, beat: Callable[[], object] = lambda: None, patience_s: float = _PATIENCE_S) -> Any:
         """What it has measured.
 
         :param beat: called twice a second while it works

@@ -42,7 +42,7 @@ def log(logger: Logger, count: int, dumps: int) -> None:
         logger.dump(dump)
 
 
-def offline(mlflow_uri: str) -> dict[str, dict[str, Any]]:
+def offline(mlflow_uri: str) -> dict[str, Any]:
     """Arguments that keep every tracker but MLflow on this machine, whatever accounts there are."""
     return {
         "mlflow": {"tracking_uri": mlflow_uri},
