@@ -3,7 +3,7 @@
 It holds their SDKs, which are slow, large, and change the process that they live in, away
 from training, and delivers what is left when the trainer is gone::
 
-    python -m rl_logging.courier RUN_FOLDER SESSION LINGER_S
+    python -m rl_logging.courier RUN_FOLDER SESSION LINGER_S TRAINER_PID
 
 Its standard input brings the outputs, one JSON document a line; an empty line means "look
 now", and ``end`` that no more will come. On its standard output it says what the user
@@ -69,12 +69,12 @@ class _ToTrainer(logging.Handler):
 def main(arguments: list[str]) -> int:
     """Deliver until the run has ended and all of it is delivered, or the time for it is over.
 
-    :param arguments: the run folder, the logger's session, and for how many seconds to go
-        on when the trainer is gone
+    :param arguments: the run folder, the logger's session, for how many seconds to go on
+        when the trainer is gone, and the trainer's process number
     :return: the exit status
     """
     folder, session, linger_s = Path(arguments[0]), int(arguments[1]), float(arguments[2])
-    parent = os.getppid()
+    trainer = int(arguments[3])
     _settle_in()
     deliveries, errands = Deliveries(folder, session), _Errands()
     deadline = None
@@ -86,10 +86,13 @@ def main(arguments: list[str]) -> int:
                 deliveries.take_on(manifest.decode(newest))
             deliveries.wake()
         deliveries.tell_lag()
-        if deadline is None and (errands.ended or os.getppid() != parent):
+        if deadline is None and (errands.ended or os.getppid() != trainer):
             deliveries.end(KILLED)  # unless the journal says how the run ended
             deliveries.wake()
             deadline = time.monotonic() + linger_s
+        if deliveries.are_broken:
+            _log.info("an SDK is broken; a new process can go on")
+            return 3
         if deadline is not None and deliveries.are_done:
             _log.info("nothing is left to deliver")
             return 0

@@ -83,6 +83,11 @@ class Deliveries:
             thread.join(max(deadline - time.monotonic(), 0.0))
 
     @property
+    def are_broken(self) -> bool:
+        """Whether one of them can go on only in a new process."""
+        return any(delivery.sender.is_broken for delivery in self.by_name.values())
+
+    @property
     def are_done(self) -> bool:
         """Whether no delivery has anything left to do."""
         return not any(thread.is_alive() for thread in self._threads)

@@ -14,6 +14,8 @@ from rl_logging.inline import InlineDelivery
 from rl_logging.record import Record
 from rl_logging.values import describe
 
+_PLAIN = frozenset({float, int, bool, str, type(None)})  # values that a journal has whole
+
 
 class FanOut:
     """The outputs in a logger's list: those here are called, the remote ones are delivered to.
@@ -27,7 +29,8 @@ class FanOut:
         self._make_dispatch = make_dispatch
         self._trouble = trouble
         self._inline: dict[int, InlineDelivery] = {}  # by identity: an output need not be hashable
-        self._adopted: list[Sender] = []
+        self._adopted: dict[int, Sender] = {}
+        self._seen: list[int] = []  # the outputs' identities at the last look
         self._exclusions: set[tuple[str, ...]] = set()  # those that were looked at
 
     # Outputs that are delivered to
@@ -38,12 +41,15 @@ class FanOut:
         :param from_start: whether new ones get all that the journal has
         """
         outputs = list(outputs)
+        listed = list(map(id, outputs))
+        if listed == self._seen:  # as at nearly every dump
+            return outputs
+        self._seen = listed
         for output in outputs:
-            if isinstance(output, Sender) and output.remote and not self._is_adopted(output):
+            if isinstance(output, Sender) and output.remote and id(output) not in self._adopted:
                 self._adopt(output, from_start)
-        listed = {id(output) for output in outputs}
-        for adopted in [one for one in self._adopted if id(one) not in listed]:
-            self._adopted = [one for one in self._adopted if one is not adopted]
+        for key in self._adopted.keys() - set(listed):
+            adopted = self._adopted.pop(key)
             if self.dispatch is not None:
                 self.dispatch.remove(adopted)
         return outputs
@@ -56,14 +62,11 @@ class FanOut:
             if self.dispatch is None:
                 self._delivery(output)
                 return
-            self._adopted.append(output)
+            self._adopted[id(output)] = output
             self.dispatch.adopt(output, from_start)
         except Exception as error:  # an output's trouble must not reach the training loop
             told = f"{output.name} is not delivered to: {describe(error)}. The journal keeps all."
             self._trouble.tell(f"adopt {output.name}", told, error)
-
-    def _is_adopted(self, output: object) -> bool:
-        return any(output is one for one in self._adopted)
 
     # Outputs that are called
 
@@ -106,7 +109,7 @@ class FanOut:
         for output in outputs:
             if not isinstance(output, Sender):
                 self._call(output, "close", step)
-            elif not self._is_adopted(output):
+            elif id(output) not in self._adopted:
                 self._delivery(output)
         for delivery in self._inline.values():
             delivery.close()
@@ -126,9 +129,12 @@ class FanOut:
         return {**here, **(self.dispatch.health() if self.dispatch else {})}
 
     def _take(self, output: Sender, record: Record) -> None:
-        if not self._is_adopted(output):
+        if id(output) not in self._adopted:
             self._delivery(output).deliver(record)
-            return
+        elif not _PLAIN.issuperset(map(type, record.values.values())):
+            self._draw(output, record)
+
+    def _draw(self, output: Sender, record: Record) -> None:
         try:
             output.draw(record.without(output.name))
         except Exception as error:  # an output's trouble must not reach the training loop

@@ -11,7 +11,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from rl_logging.appendfile import AppendFile, blocks_from_end
@@ -82,7 +81,14 @@ class Journal:
         """
         if self._file.closed or self._pid != os.getpid():
             raise OSError(errno.EBADF, "the journal is closed", str(self.path))
-        record = replace(record, seq=self.last_seq + 1, time=self._free_time(record))
+        record = Record(  # dataclasses.replace() would take as long as the write
+            record.step,
+            self._free_time(record),
+            record.values,
+            record.excluded,
+            record.kind,
+            self.last_seq + 1,
+        )
         line = encode(record)
         self.last_seq, self.last_step = record.seq, record.step
         self._waiting.append(line)

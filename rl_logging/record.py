@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 
 from rl_logging.errors import JournalError
-from rl_logging.values import Described, Value, rich_kind, short_text, to_plain, to_text, to_utf8
+from rl_logging.values import NUMBERS, Described, Value, rich_kind, short_text, to_plain, to_text, to_utf8
 
 VERSION = 1
 METRICS, TEXT, LIFECYCLE = "metrics", "text", "lifecycle"
@@ -79,7 +79,8 @@ def make_record(key_values: Mapping[Any, Any], key_excluded: Mapping[Any, Any], 
         name = _text_name(key) if type(key) is str else key_name(key)
         while name in values:  # two keys that differ only in type are both kept
             name += "_"
-        values[name] = to_plain(value)
+        number = NUMBERS.get(type(value))
+        values[name] = to_plain(value) if number is None else number(value)
         names = key_excluded.get(key)
         if names and names != ("",):
             excluded[name] = exclusion_names(names)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _log = logging.getLogger("rl_logging")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+_DONE = (0, 1)  # its exit status: all is delivered, or its time is over
 _LONG_LIFE_S = 60.0  # after which the next death counts as the first
 
 
@@ -25,7 +26,7 @@ class CourierProcess:
 
     def __init__(self, folder: Path, session: int, linger_s: float) -> None:
         self._folder = folder.absolute()
-        self._arguments = [str(self._folder), str(session), f"{linger_s:g}"]
+        self._arguments = [str(self._folder), str(session), f"{linger_s:g}", str(os.getpid())]
         self._process: subprocess.Popen[bytes] | None = None
         self._outputs = b""
         self._closing = False
@@ -105,12 +106,12 @@ class CourierProcess:
                 _log.warning("%s", line.decode(errors="replace").rstrip("\n"))
             status = process.wait()
             with self._lock:
-                self._process = None if self._closing and status >= 0 else process
+                self._process = None if self._closing and status in _DONE else process
                 for pipe in (process.stdin, process.stdout):
                     if pipe is not None:
                         pipe.close()
             self._gone.set()
-            if self._closing and status >= 0:
+            if self._closing and status in _DONE:
                 return
             if time.monotonic() - began > _LONG_LIFE_S:
                 pause_s = _FIRST_PAUSE_S

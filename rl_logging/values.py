@@ -27,7 +27,7 @@ _USER = re.compile(r"(?<=://)[^/\s]*@")  # what stands before a host's name in a
 _HEAD, _TAIL = 160, 120  # characters of an error's text; what it is about stands at both ends
 _MAX_DEPTH = 32  # deeper nesting, or a list that holds itself, becomes text
 # The common numbers, which need no closer look: a run records hundreds at every dump.
-_NUMBERS: dict[type, Callable[[Any], Value]] = {
+NUMBERS: dict[type, Callable[[Any], Value]] = {
     float: float,
     int: int,
     bool: bool,
@@ -54,7 +54,7 @@ def is_number(value: Value) -> bool:
 
 def detached(value: Any) -> Any:
     """The value without the graph that a torch tensor would keep alive."""
-    if type(value) in _NUMBERS:
+    if type(value) in NUMBERS:
         return value
     torch = sys.modules.get("torch")
     return value.detach() if torch is not None and isinstance(value, torch.Tensor) else value
@@ -68,7 +68,7 @@ def to_plain(value: Any) -> Value:
     becomes its text.
     """
     try:
-        number = _NUMBERS.get(type(value))
+        number = NUMBERS.get(type(value))
         return _convert(value) if number is None else number(value)
     except Exception:  # the object's own code may raise anything; its text is what is left of it
         return to_text(value)

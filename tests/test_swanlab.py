@@ -1,27 +1,38 @@
 """SwanLab, offline and local, read back from its own log."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rl_logging import Logger, SwanLabOutputFormat
+from rl_logging import SwanLabOutputFormat
 from rl_logging.formats import make_output
-from rl_logging.formats.tracker import environment, quiet, unpatched
-from rl_logging.record import make_record
+from rl_logging.formats.bounds import environment, quiet, unpatched
+from rl_logging.record import make_record, message_record
 
 
 def output_in(folder: Path, **arguments: object) -> SwanLabOutputFormat:
     return SwanLabOutputFormat(folder=folder, **{"mode": "offline", **arguments})  # type: ignore[arg-type]
 
 
+def entries(output: SwanLabOutputFormat) -> list[Any]:
+    from swanlab.proto.swanlab.record.v1.record_pb2 import Record as Entry
+    from swanlab.sdk.internal.core_python.store import DataStoreReader
+
+    reader = DataStoreReader()
+    reader.open(str(next(Path(output.url()).glob("run-*.swanlab"))))
+    found = [Entry.FromString(body) for body in reader]
+    reader.close()
+    return found
+
+
 def test_what_it_cannot_hold_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """SwanLab itself drops a second value of a step without a word."""
     output = output_in(tmp_path)
-    with Logger(None, [output]) as logger:
-        for value, step in enumerate((10, 10, 5, -1)):
-            logger.record("a", value)
-            logger.record("text", str(value))
-            logger.dump(step)
+    for value, step in enumerate((10, 10, 5, -1)):
+        output.write({"a": value, "text": str(value)}, {"a": (), "text": ()}, step)
+    output.close()
 
     assert output.history() == {"a": [(10, 0.0), (5, 2.0)]}
     assert output.refused == {"a": 2, "text": 2}
@@ -82,13 +93,11 @@ def test_one_run_can_follow_another(tmp_path: Path) -> None:
 def test_messages_are_texts(tmp_path: Path) -> None:
     """Each under a step of its own, since a step holds one text."""
     output = output_in(tmp_path)
-    with Logger(None, [output]) as logger:
-        logger.info("hello")
-        logger.info("again")
-        folder = Path(output.run.dir)
+    for message in ("hello", "again"):
+        output.handle(message_record(message, "info", 0))
+    output.close()
 
-    texts = [file.read_text() for file in sorted((folder / "media" / "text").iterdir())]
-
+    texts = [file.read_text() for file in sorted((Path(output.url()) / "media" / "text").iterdir())]
     assert texts == ["[step 0] info: hello", "[step 0] info: again"]
 
 
@@ -103,3 +112,53 @@ def test_keys_that_swanlab_changes_keep_their_originals(tmp_path: Path) -> None:
         "/a": [(1, 1.0)],
         "a/": [(1, 2.0)],
     }
+
+
+def test_nothing_is_safe_before_the_end(tmp_path: Path) -> None:
+    """SwanLab writes the last of its file when the run is finished."""
+    output = output_in(tmp_path)
+    settled = [output.settle()]
+    output.handle(make_record({"a": 1.0}, {}, step=1))
+    settled.append(output.settle())
+    output.close()
+    settled.append(output.settle())
+
+    assert settled == [True, False, True]
+
+
+@pytest.mark.parametrize(("status", "state"), [("finished", 1), ("failed", 2), ("killed", 3)])
+def test_a_run_ends_as_the_training_did(status: str, state: int, tmp_path: Path) -> None:
+    """A list of runs in which all have finished hides those that crashed."""
+    output = output_in(tmp_path)
+    output.handle(make_record({"a": 1.0}, {}, step=1))
+    output.end(status)
+
+    assert [entry.finish.state for entry in entries(output) if entry.HasField("finish")] == [state]
+
+
+def test_messages_delivered_again_have_the_same_steps(tmp_path: Path) -> None:
+    """Another process cannot know how many there were; a server keeps one a step."""
+    texts = [replace(message_record(f"message {seq}", "info", 0), seq=seq) for seq in (3, 7)]
+    steps = []
+    for part in (texts, texts[1:]):
+        output = output_in(tmp_path)
+        for text in part:
+            output.handle(text)
+        output.close()
+        steps.append([entry.media.step for entry in entries(output) if entry.HasField("media")])
+
+    assert steps == [[3, 7], [7]]
+
+
+def test_a_value_that_could_not_be_sent_is_not_taken_for_sent(tmp_path: Path) -> None:
+    """Tried again in another run, it would be refused as the second one of its step."""
+    output = output_in(tmp_path)
+    output.handle(make_record({"a": 1.0}, {}, step=1))
+    with quiet():
+        output.run.finish()
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="requires an active Run"):
+            output.handle(make_record({"a": 2.0}, {}, step=2))
+
+    assert output.refused == {}

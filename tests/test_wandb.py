@@ -4,7 +4,9 @@ from pathlib import Path
 
 from rl_logging import Logger, WandBOutputFormat, configure
 from rl_logging.formats import make_output
-from rl_logging.formats.tracker import environment, unpatched
+from rl_logging.formats.bounds import environment, unpatched
+from rl_logging.formats.wandb_log import WandBLog, wait_for_end
+from rl_logging.record import message_record
 
 
 def output_in(folder: Path, **arguments: object) -> WandBOutputFormat:
@@ -26,8 +28,6 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
     """Who opened a run decides when it ends, and which axis its other metrics have."""
     import wandb
 
-    from rl_logging.formats.wandb import _wait_for_end
-
     settings = wandb.Settings(console="off", silent=True)
     own_run = {"project": "p", "dir": str(tmp_path), "mode": "offline", "settings": settings}
     with environment(), unpatched(), wandb.init(**own_run) as run:
@@ -37,7 +37,7 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
         output.close()
         run.log({"mine": 2})
 
-    _wait_for_end(Path(run.settings.sync_file))
+    wait_for_end(run.settings.sync_file)
     assert place == "the run that is open in this process"
     assert output.history()["a"] == [(5, 1.0)]
     assert output.history()["mine"][0][1] == 2.0
@@ -45,16 +45,13 @@ def test_the_active_run_is_used_and_left_open(tmp_path: Path) -> None:
 
 def test_messages_go_to_the_log(tmp_path: Path) -> None:
     """They belong into the page's Logs tab, each line once."""
-    from rl_logging.formats.wandb import _entries, _wait_for_end
-
     output = output_in(tmp_path)
-    with Logger(None, [output]) as logger:
-        logger.info("hello", 1)
-        logger.warn("careful")
-        path = Path(output.run.settings.sync_file)
+    output.handle(message_record("hello 1", "info", 0))
+    output.handle(message_record("careful", "warn", 0))
+    output.close()
 
-    _wait_for_end(path)
-    lines = [entry.output_logger.line for entry in _entries(path) if entry.HasField("output_logger")]
+    log = WandBLog(output.reference()["log"])
+    lines = [entry.output_logger.line for entry in log.entries() if entry.HasField("output_logger")]
     assert lines == ["[step 0] info: hello 1\n", "[step 0] warn: careful\n"]
 
 

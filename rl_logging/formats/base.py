@@ -40,6 +40,7 @@ class Sender:
         self.name = name or self.name or type(self).__name__
         self.trouble = Trouble()
         self.refused: dict[str, int] = {}
+        self.is_broken = False  # whether only a new process could go on
         self.leave_open = False  # whether the run is the user's to end
         self.located: Mapping[str, Any] = {}  # the run that an earlier process, or another, has opened
         self._names: dict[str, str] = {}

@@ -10,7 +10,13 @@ from typing import Any
 
 from rl_logging.formats.base import History, Sender, with_digest
 from rl_logging.formats.bounds import environment, quiet, unpatched
-from rl_logging.formats.clearml_session import ClearMLSession, forget_parents_task, is_offline
+from rl_logging.formats.clearml_session import (
+    NOTHING_AUTOMATIC,
+    ClearMLSession,
+    forget_parents_task,
+    is_offline,
+    seed_kept,
+)
 from rl_logging.formats.sessions import no_exit, online, signals_kept
 from rl_logging.formats.tracker import FINISHED, KILLED, Tracker, check_init, message_line
 from rl_logging.record import Record
@@ -96,7 +102,8 @@ class ClearMLSender(Tracker):
             CheckPackageUpdates._package_version_checked = True  # else a thread asks its server
             if self._is_offline:
                 Task.set_offline(offline_mode=True)
-            task = Task.init(**{**self._task_arguments(), **self._continued(Task), **self.init})
+            with seed_kept(Task):
+                task = Task.init(**{**self._task_arguments(), **self._continued(Task), **self.init})
         if self.owns_run and self._is_offline:
             self._session = ClearMLSession(str(task.get_offline_mode_folder()))
         return task
@@ -161,9 +168,8 @@ class ClearMLSender(Tracker):
 
     def resume(self, reference: Mapping[str, Any]) -> bool:
         self.located = reference
-        self._replaces = (
-            not self.leave_open and self._is_offline and ClearMLSession(reference["folder"]).stands
-        )
+        ours = self._is_offline and not self.leave_open
+        self._replaces = ours and ClearMLSession(reference["folder"]).stands
         return not self._replaces
 
     def local_arguments(self) -> dict[str, Any]:
@@ -202,15 +208,13 @@ class ClearMLSender(Tracker):
             yield
 
     def _task_arguments(self) -> dict[str, Any]:
-        automatic = ("frameworks", "arg_parser", "streams")
         return {
             "project_name": self._project,
             "task_name": self.task_name or "run",
             "tags": self.tags,
             "reuse_last_task_id": False,
             "output_uri": False,
-            "auto_resource_monitoring": False,
-            **{f"auto_connect_{what}": False for what in automatic},
+            **NOTHING_AUTOMATIC,
         }
 
     def _continued(self, task: Any) -> dict[str, Any]:

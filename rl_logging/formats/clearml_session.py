@@ -17,6 +17,17 @@ from rl_logging.formats.sessions import aside, set_aside, stands
 _METRICS, _LOG, _TASK = "metrics.jsonl", "log.jsonl", "task.json"
 _MARKS = {_METRICS: b'"type": "training_stats_scalar"', _LOG: b"[step "}  # one a number, one a line of ours
 
+_FRAMEWORKS = (
+    *("catboost", "fastai", "gradio", "hydra", "joblib", "lightgbm", "matplotlib", "megengine"),
+    *("pytorch", "scikit", "tensorboard", "tensorflow", "tfdefines", "xgboost"),
+)
+NOTHING_AUTOMATIC = {
+    # A look at the repository and at all that is imported may take minutes, for which close() waits.
+    "auto_connect_frameworks": {"detect_repository": False, **dict.fromkeys(_FRAMEWORKS, False)},
+    "auto_connect_arg_parser": False,
+    "auto_connect_streams": False,
+    "auto_resource_monitoring": False,
+}
 # With these, which a process above this one may have set, ClearML would join that one's task.
 _PARENTS_TASK = ("CLEARML_PROC_MASTER_ID", "TRAINS_PROC_MASTER_ID")
 
@@ -82,6 +93,17 @@ def is_offline() -> bool:
     """Whether the environment keeps ClearML offline; with no credentials it does."""
     told = os.environ.get("CLEARML_OFFLINE_MODE")
     return told not in ("0", "false", "False") if told else not _has_credentials()
+
+
+@contextlib.contextmanager
+def seed_kept(task: Any) -> Iterator[None]:
+    """Keep ClearML's ``init`` from seeding the program's random numbers."""
+    seed = task._random_seed
+    task.set_random_seed(None)
+    try:
+        yield
+    finally:
+        task.set_random_seed(seed)
 
 
 def forget_parents_task() -> None:

@@ -7,10 +7,11 @@ has torn lacks its end. So the first is set aside, and all is delivered to a new
 import contextlib
 import itertools
 import logging
+import netrc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -74,3 +75,12 @@ def online(variable: str) -> str:
     """
     told = urlsplit(os.environ.get(variable, ""))
     return f"online {told.scheme}://{told.netloc.rpartition('@')[2]}" if told.netloc else "online"
+
+
+def has_login(path: Path, hosts: Iterable[str]) -> bool:
+    """Whether a file of logins has one for any of these hosts."""
+    try:
+        logins = netrc.netrc(str(path))
+    except (OSError, netrc.NetrcParseError):  # no such file, or one that the SDK could not read either
+        return False
+    return any(logins.authenticators(host) for host in hosts)
