@@ -106,6 +106,8 @@ def _settle_in() -> None:
     to_trainer = os.dup(1)
     os.dup2(2, 1)  # SDKs print; their words belong into the log
     os.nice(_NICENESS)
+    if hasattr(os, "sched_setscheduler"):  # not on macOS; it must not interrupt who trains when it wakes up
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     at_home()
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logger = logging.getLogger("rl_logging")
