@@ -27,6 +27,7 @@ class Cursor:
     :param error: why it waits
     :param service: where the run lives, as the tracker tells services apart
     :param run: what another process needs to continue or to read the tracker's run
+    :param theirs: whether the run was opened, and is ended, by the user in the training process
     :param url: where a person finds it: an address, or a folder
     """
 
@@ -41,6 +42,7 @@ class Cursor:
     error: str = ""
     service: str = ""
     run: Mapping[str, Any] = field(default_factory=dict)
+    theirs: bool = False
     url: str = ""
 
 

@@ -71,15 +71,13 @@ class Delivery:
         return self._stopped or self._over or self._backlog.is_superseded
 
     def take(self) -> bool:
-        """Take the output over, where whoever had it before has left it.
-
-        :return: whether it is ours now; not so while somebody else delivers to it
-        """
+        """Take the output over where it was left; False while somebody else delivers to it."""
         if not self._lock.acquire():
             return False
         known = self._file.load()
-        same = known is not None and known.service in ("", self.sender.service())
-        if known is not None and same:  # a run of another service is unknown there
+        # A run of another service is unknown there, and one of the user's is not ours to continue.
+        is_ours = known is not None and (not known.theirs or self.sender.joins())
+        if known is not None and is_ours and known.service in ("", self.sender.service()):
             self._earlier = known
             self._begin(None if self._from_start else known)
             self._hands.refused = self.cursor.refused
@@ -187,6 +185,7 @@ class Delivery:
             except Exception as error:
                 raise _NotOpenedError(error) from error
             self.cursor.run, self.cursor.url = self.sender.reference(), self.sender.url()
+            self.cursor.theirs = self.sender.joins() and not self.sender.leave_open
             self._save()
         return True
 

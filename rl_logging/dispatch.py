@@ -1,5 +1,6 @@
 """The trainer's side of delivery: which outputs are delivered to, by whom, and how far they are."""
 
+import shlex
 import threading
 import time
 from dataclasses import replace
@@ -59,6 +60,7 @@ class Dispatch:
         self._outputs: dict[str, Sender] = {}
         self._entries: dict[str, Entry] = {}
         self._threads = Deliveries(self._folder, session)
+        self._linger_s = linger_s
         self._courier = CourierProcess(self._folder, session, linger_s)
         self._trouble = Trouble()
 
@@ -203,7 +205,16 @@ class Dispatch:
         if not lacking:
             self._courier.wait(max(deadline - time.monotonic(), 0.0))
         self.urls()
-        return lacking
+        return lacking if self._folder.exists() else {}  # nothing is left to be delivered from
+
+    def advice(self, lacking: dict[str, int]) -> str:
+        """What outputs lack, in words, and the command that delivers it."""
+        what = ", ".join(f"{name} lacks {count} records" for name, count in lacking.items())
+        unkept = {name: kind_of(self._outputs[name]) for name in lacking if not self._entries[name].kind}
+        to = " ".join(["", "--to", *(unkept.get(name) or name for name in lacking)]) if unkept else ""
+        pid = self.courier_pid
+        goes_on = f" the courier (process {pid}) goes on for {self._linger_s:g} s; after that:" if pid else ""
+        return f"{what};{goes_on} rl-logging sync {shlex.quote(str(self._folder))}{to}"
 
     @property
     def courier_pid(self) -> int | None:
@@ -231,11 +242,6 @@ class Dispatch:
         records = reader.read()
         reader.close()
         return records[0][0].time if records else time.time()
-
-
-def told(lacking: dict[str, int]) -> str:
-    """What outputs lack, in words."""
-    return ", ".join(f"{name} lacks {count} records" for name, count in lacking.items())
 
 
 def journal_health(journal: Journal) -> Health:

@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import shlex
 import tempfile
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import Any, cast
 
 from stable_baselines3.common import logger as sb3
 
-from rl_logging.dispatch import Dispatch, Health, journal_health, told
+from rl_logging.dispatch import Dispatch, Health, journal_health
 from rl_logging.fanout import FanOut
 from rl_logging.journal import FSYNC_EVERY_S, Journal
 from rl_logging.lifetime import OnSigterm, Turn, check_delivery, check_resume, how_it_went, uncaught
@@ -198,11 +197,7 @@ class Logger(RecordingLogger):
             self._trouble.tell("lost", f"journal: {missing} records are lost: they could not be written")
         dispatch = self._fanout.dispatch
         if dispatch is not None and (lacking := dispatch.close(timeout_s, status)):
-            later = f"rl-logging sync {shlex.quote(str(journal.path.parent))}"
-            on = "later"
-            if pid := dispatch.courier_pid:
-                on = f"the courier (process {pid}) goes on for {self._linger_s:g} s; after that"
-            self._trouble.tell("lacking", f"{told(lacking)}; {on}: {later}")
+            self._trouble.tell("lacking", dispatch.advice(lacking))
 
     def _at_exit(self) -> None:
         self._end(how_it_went(uncaught()), 30.0)

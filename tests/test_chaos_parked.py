@@ -160,7 +160,7 @@ logger.close(timeout_s=0)
 
 
 def test_users_run_that_the_user_finished_is_parked_and_synced_later(tmp_path):
-    """Nobody but the user can open that run again; what came later goes into a run of our own."""
+    """Nobody but the user can open that run again: it stays as it is, and all goes into a run of our own."""
     with child(USERS_RUN, tmp_path, PATIENCE_S) as process:
         told, _ = process.communicate(timeout=PATIENCE_S)
     flushed, parked, why = told.splitlines()
@@ -173,6 +173,13 @@ def test_users_run_that_the_user_finished_is_parked_and_synced_later(tmp_path):
     done = subprocess.run(sync, capture_output=True, text=True, timeout=PATIENCE_S)
 
     assert done.returncode == 0, done.stdout
-    logs = [WandBLog(log) for log in sorted(tmp_path.glob("**/wandb/offline-run-*/*.wandb"))]
-    rows = [row for log in logs for _, row in log.rows()]
-    assert sorted(row["a"] for row in rows if "a" in row) == list(range(20))
+    users, ours = (
+        [
+            row["a"]
+            for log in folder.glob("wandb/offline-run-*/*.wandb")
+            for _, row in WandBLog(log).rows()
+            if "a" in row
+        ]
+        for folder in (tmp_path, tmp_path / "run")
+    )
+    assert (users, ours) == ([*range(10)], [*range(20)])

@@ -107,6 +107,10 @@ class Sender:
         """What records are written into; it is opened if it was not."""
         return self
 
+    def joins(self) -> bool:
+        """Whether it writes into a run that the user opened in this process."""
+        return False
+
     def service(self) -> str:
         """Where runs live, such as a server's address: a run of one service is unknown to another."""
         return ""

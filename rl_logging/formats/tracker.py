@@ -69,6 +69,9 @@ class Tracker(Sender):
         """Whether the run is open in this process."""
         return self._run is not None and not self._closed
 
+    def joins(self) -> bool:
+        return not self.owns_run if self.is_open else self.active() is not None
+
     def active(self) -> Any:
         """The run that is open in this process, unless this output was told of another."""
         return None
