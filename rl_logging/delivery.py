@@ -172,8 +172,9 @@ class Delivery:
     def _open(self) -> bool:
         """Open or continue the tracker's run; False where all has to be delivered again."""
         if self._earlier is not None:
-            earlier, self._earlier = self._earlier, None
+            earlier = self._earlier
             stays = not earlier.run or self.sender.resume(earlier.run)
+            self._earlier = None
             if not stays or self._from_start:
                 self.sender.start_over()
                 self._begin()

@@ -1,9 +1,8 @@
 """``rl-logging sync``: deliver what a run's trackers lack, now."""
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,7 @@ from rl_logging import manifest
 from rl_logging.cursor import FINISHED, PARKED, WAITING, Cursor, CursorFile
 from rl_logging.deliveries import Deliveries, build
 from rl_logging.formats import TRACKERS, check_names, formats, load
-from rl_logging.formats.bounds import at_home
+from rl_logging.formats.bounds import at_home, own_screen
 from rl_logging.formats.tracker import KILLED, Tracker
 from rl_logging.journal import last_record
 from rl_logging.lock import FileLock
@@ -92,7 +91,7 @@ def show(plan: Plan) -> int:
 
     :return: 0
     """
-    table = Table("output", "has", "lacks", "state", title=f"{plan.folder}: {plan.last_seq} records")
+    table = Table("output", "has", "lacks", "state", title=_title(plan))
     for entry in plan.entries:
         cursor = _cursor(plan, entry)
         lacks = max(plan.last_seq - cursor.handed, 0)
@@ -111,7 +110,7 @@ def run(plan: Plan) -> int:
 
     :return: 0 if nothing is missing, 1 if something is, 130 after Ctrl-C
     """
-    with _own_screen(plan.folder) as screen:
+    with own_screen(plan.folder / "courier.log") as screen:
         return _Sync(plan, Console(file=screen, highlight=False)).run()
 
 
@@ -144,7 +143,7 @@ class _Sync:
 
     def _merged(self) -> list[Entry]:
         kept = {entry.name: entry for entry in manifest.load(self._plan.folder)}
-        return list((kept | {entry.name: entry for entry in self._plan.entries}).values())
+        return list(({entry.name: entry for entry in self._plan.entries} | kept).values())
 
     def _begin(self, entry: Entry) -> None:
         lock = FileLock(CursorFile(self._plan.folder, entry.name).lock_path)
@@ -160,7 +159,12 @@ class _Sync:
 
     def _watch(self) -> None:
         pause = threading.Event()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._screen) as progress:
             tasks = {name: progress.add_task(name, total=None) for name in self._deliveries.by_name}
             while waiting := [name for name in tasks if not self._is_done(name)]:
@@ -212,9 +216,7 @@ class _Sync:
         :return: 1 if anything is missing
         """
         columns: Sequence[Any] = ("output", "delivered", "refused", "missing", "where, or why not")
-        table = Table(
-            *columns, title=f"{self._plan.folder}: {self._plan.last_seq} records", title_justify="left"
-        )
+        table = Table(*columns, title=_title(self._plan), title_justify="left")
         is_incomplete = False
         for entry in self._plan.entries:
             cursor = _cursor(self._plan, entry)
@@ -227,22 +229,11 @@ class _Sync:
         return int(is_incomplete)
 
 
+def _title(plan: Plan) -> Text:
+    return Text(f"{plan.folder}: {plan.last_seq} records", style="table.title")
+
+
 def _cursor(plan: Plan, entry: Entry) -> Cursor:
     """How far an output is, by its file."""
     known = CursorFile(plan.folder, entry.name).load()
     return known or Cursor(first=entry.first, handed=entry.first)
-
-
-@contextlib.contextmanager
-def _own_screen(folder: Path) -> Iterator[Any]:
-    """The terminal for us alone: what the SDKs print goes to the run folder's ``courier.log``."""
-    with os.fdopen(os.dup(1), "w") as screen:
-        try:
-            log = os.open(
-                folder / "courier.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-            )
-        except OSError:
-            log = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in (1, 2):
-            os.dup2(log, descriptor)
-        yield screen

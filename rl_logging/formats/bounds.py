@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -125,3 +126,16 @@ def quiet() -> Iterator[None]:
 
 def _own(place: object) -> Mapping[str, Any]:
     return getattr(place, "__dict__", {})
+
+
+@contextlib.contextmanager
+def own_screen(log_path: Path) -> Iterator[Any]:
+    """The terminal for us alone: what the SDKs print goes to a file."""
+    with os.fdopen(os.dup(1), "w") as screen:
+        try:
+            log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError:
+            log = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            os.dup2(log, descriptor)
+        yield screen
