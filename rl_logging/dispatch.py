@@ -213,8 +213,8 @@ class Dispatch:
         unkept = {name: kind_of(self._outputs[name]) for name in lacking if not self._entries[name].kind}
         to = " ".join(["", "--to", *(unkept.get(name) or name for name in lacking)]) if unkept else ""
         pid = self.courier_pid
-        goes_on = f" the courier (process {pid}) goes on for {self._linger_s:g} s; after that:" if pid else ""
-        return f"{what};{goes_on} rl-logging sync {shlex.quote(str(self._folder))}{to}"
+        when = f"the courier (process {pid}) goes on for {self._linger_s:g} s; after that" if pid else "later"
+        return f"{what}; {when}: rl-logging sync {shlex.quote(str(self._folder))}{to}"
 
     @property
     def courier_pid(self) -> int | None:
