@@ -26,6 +26,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
             if name.startswith(_FOREIGN):
                 patch.delenv(name)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        # A shell lets its background jobs ignore Ctrl-C, and what they start does, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
 
 
