@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from faulty_proxy import FaultyProxy
-from servers import MLflowServer
 
 from rl_logging import Logger, configure
 from rl_logging.cursor import Cursor, CursorFile
 from rl_logging.formats.mlflow import MLflowSender
 from rl_logging.journal import read
+from rl_logging.mlflow_server import MLflowServer
 from rl_logging.record import METRICS
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from servers import MLflowServer
+
+from rl_logging.mlflow_server import MLflowServer
 
 hypothesis.settings.register_profile("rl_logging", deadline=None)
 hypothesis.settings.load_profile("rl_logging")

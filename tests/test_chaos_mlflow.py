@@ -9,11 +9,11 @@ import pytest
 from chaos import PATIENCE_S, seed
 from chaos_mlflow import PickyProxy, Watched
 from runs import dump, empty_store, in_mlflow
-from servers import MLflowServer
 from waiting import wait_until
 
 from rl_logging import configure
 from rl_logging.cursor import CursorFile
+from rl_logging.mlflow_server import MLflowServer
 
 pytestmark = pytest.mark.timeout(600)  # on a machine that does much else
 SILENT = ["refuse", "status 500", "status 429", "status 400", "hang", "cut"]  # no dump is answered

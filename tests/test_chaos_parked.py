@@ -10,11 +10,11 @@ import pytest
 from chaos import PATIENCE_S, seed
 from chaos_mlflow import PickyProxy, Watched
 from runs import child, couriers, dump, empty_store, in_mlflow, points
-from servers import MLflowServer
 from waiting import wait_until
 
 from rl_logging import configure
 from rl_logging.formats.wandb_log import WandBLog
+from rl_logging.mlflow_server import MLflowServer
 
 pytestmark = pytest.mark.timeout(600)  # on a machine that does much else
 Change = Callable[[PickyProxy, Watched], None]

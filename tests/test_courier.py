@@ -45,7 +45,7 @@ def test_it_is_one_process_apart_from_the_trainer(run: Path) -> None:
 
     assert delivered
     assert words[:4] == [sys.executable, "-m", "rl_logging.courier", str(run)]
-    assert words[5:] == ["33", ""]
+    assert words[5:] == ["33", str(os.getpid()), ""]
     assert (parent, session) == (os.getpid(), pid)
     assert niceness == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
     assert after == [pid]

@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import MLflowServer
 
 from rl_logging import Logger, MLFlowOutputFormat, MLflowOutputFormat, configure
 from rl_logging.formats import make_output
 from rl_logging.formats.base import Sender
+from rl_logging.mlflow_server import MLflowServer
 
 
 def run_id(output: Sender) -> str:

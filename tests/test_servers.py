@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from faulty_proxy import FaultyProxy
-from servers import MLflowServer
 from waiting import wait_until
+
+from rl_logging.mlflow_server import MLflowServer
 
 
 class Target(ThreadingHTTPServer):

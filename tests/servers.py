@@ -1,5 +1,0 @@
-"""Moved."""
-
-from rl_logging.mlflow_server import MLflowServer
-
-__all__ = ["MLflowServer"]
