@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rl_logging.journal import Journal
     from rl_logging.logger import Logger
     from rl_logging.record import Record
+    from rl_logging.rich import Histogram, Table
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ _MODULES = {
     "rl_logging.journal": "Journal",
     "rl_logging.logger": "Logger",
     "rl_logging.record": "Record",
+    "rl_logging.rich": "Histogram Table",
     "stable_baselines3.common.logger": """DEBUG DISABLED ERROR INFO WARN Figure FormatUnsupportedError
         HParam Image KVWriter SeqWriter Video""",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "FixedHumanOutputFormat",
     "FormatUnsupportedError",
     "HParam",
+    "Histogram",
     "Image",
     "JSONOutputFormat",
     "Journal",
@@ -91,6 +94,7 @@ __all__ = [
     "Record",
     "SeqWriter",
     "SwanLabOutputFormat",
+    "Table",
     "TensorBoardOutputFormat",
     "Video",
     "WandBOutputFormat",

@@ -30,6 +30,8 @@ def configure(
     fsync: str | float = FSYNC_EVERY_S,
     linger_s: float = 600.0,
     handle_sigterm: bool = False,
+    secret_names: Iterable[str] = (),
+    provenance: bool | str = True,
     **arguments: Mapping[str, Any],
 ) -> Logger:
     """Make a run folder and a logger that writes into it.
@@ -49,6 +51,10 @@ def configure(
         ``"always"`` or ``"never"``
     :param linger_s: how long the courier goes on when this process is gone, in seconds
     :param handle_sigterm: close the logger on SIGTERM, then do what was done before
+    :param secret_names: names whose values are hidden, beside ``password``, ``api_key`` and
+        their like
+    :param provenance: whether to log what produces the run, see :meth:`Logger.log_provenance`;
+        ``"code"`` also keeps the files that git tracks. ``$RL_LOGGING_PROVENANCE=0`` is never
     :param arguments: for the constructors of outputs given by name, by that name
     :raises RunInUseError: another process writes this run
     :raises FileExistsError: ``resume="never"``, and the folder has a run
@@ -68,6 +74,8 @@ def configure(
     path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
     check_delivery(delivery, linger_s)
     check_resume(resume, path)
+    if provenance not in (True, False, "code"):
+        raise ValueError(f"provenance is True, False or 'code', not {provenance!r}")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -85,6 +93,7 @@ def configure(
             fsync=fsync,
             linger_s=linger_s,
             handle_sigterm=handle_sigterm,
+            secret_names=secret_names,
         )
         undo.callback(logger.close)
         for format_ in formats:
@@ -93,6 +102,8 @@ def configure(
             logger.output_formats.append(format_)
         undo.pop_all()
     _announce(logger, path)
+    if provenance and os.environ.get("RL_LOGGING_PROVENANCE") != "0":
+        logger.log_provenance(code=provenance == "code")
     return logger
 
 

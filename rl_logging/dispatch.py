@@ -97,12 +97,11 @@ class Dispatch:
         else:
             self._goes_by_courier(output)
 
-    def __contains__(self, output: Sender) -> bool:
-        return self._outputs.get(output.name) is output
-
     def _entry(self, output: Sender) -> Entry:
         """The output in plain values; without a kind where only this process can deliver to it."""
         kind = kind_of(output)
+        if kind == "media":
+            return Entry(output.name, kind)
         if kind is not None and isinstance(output, Tracker) and not output.is_open:
             is_joined = output.active() is not None
             arguments = output.joined() if is_joined else output.resolved()

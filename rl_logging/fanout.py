@@ -10,11 +10,10 @@ from rl_logging.dispatch import Dispatch, Health
 from rl_logging.errors import Trouble
 from rl_logging.formats import formats
 from rl_logging.formats.base import Sender
+from rl_logging.formats.media import MediaSender
 from rl_logging.inline import InlineDelivery
 from rl_logging.record import Record
 from rl_logging.values import describe
-
-_PLAIN = frozenset({float, int, bool, str, type(None)})  # values that a journal has whole
 
 
 class FanOut:
@@ -30,6 +29,7 @@ class FanOut:
         self._trouble = trouble
         self._inline: dict[int, InlineDelivery] = {}  # by identity: an output need not be hashable
         self._adopted: dict[int, Sender] = {}
+        self._encoder: MediaSender | None = None
         self._seen: list[int] = []  # the outputs' identities at the last look
         self._exclusions: set[tuple[str, ...]] = set()  # those that were looked at
 
@@ -68,26 +68,39 @@ class FanOut:
             told = f"{output.name} is not delivered to: {describe(error)}. The journal keeps all."
             self._trouble.tell(f"adopt {output.name}", told, error)
 
+    def encode_from_here(self) -> None:
+        """Have the files in ``media/`` encoded, from the run's next record on."""
+        if self._encoder is not None:
+            return
+        self._encoder = MediaSender()
+        try:
+            self.dispatch = self.dispatch or self._make_dispatch()
+            if self.dispatch is not None:
+                self.dispatch.adopt(self._encoder)
+        except Exception as error:  # as above
+            told = f"videos and images stay as they were recorded: {describe(error)}"
+            self._trouble.tell("adopt media", f"{told}. rl-logging sync encodes them.", error)
+
     # Outputs that are called
 
     def write(
         self,
         outputs: list[sb3.KVWriter],
-        record: Record | None,
+        records: Sequence[Record],
         values: Mapping[Any, Any],
         excluded: Mapping[Any, Any],
         step: int,
     ) -> None:
         """Hand over one dump.
 
-        :param record: None where nothing was recorded; foreign outputs are called all the same
+        :param records: none where nothing was recorded; foreign outputs are called all the same
         :param values: what was recorded, as SB3 hands it to its outputs
         """
-        if record is not None and record.excluded:
+        for record in records:
             self._check_exclusions(record, outputs)
         for output in outputs:
             if isinstance(output, Sender):
-                if record is not None:
+                for record in records:
                     self._take(output, record)
             elif isinstance(output, sb3.KVWriter):
                 self._call(output, "write", step, dict(values), dict(excluded), step)
@@ -95,6 +108,15 @@ class FanOut:
                 kind = type(output).__name__
                 told = f"a {kind} in output_formats is no KVWriter: it gets nothing"
                 self._trouble.tell(f"no output {kind}", told)
+        if self._encoder is not None and self.dispatch is None:
+            for record in records:
+                self._take(self._encoder, record)
+
+    def hand(self, outputs: list[sb3.KVWriter], record: Record) -> None:
+        """Hand over a record that only outputs of ours know what to do with."""
+        for output in outputs:
+            if isinstance(output, Sender):
+                self._take(output, record)
 
     def message(self, outputs: list[sb3.KVWriter], record: Record, texts: Sequence[str]) -> None:
         """Hand over one message."""
@@ -131,15 +153,6 @@ class FanOut:
     def _take(self, output: Sender, record: Record) -> None:
         if id(output) not in self._adopted:
             self._delivery(output).deliver(record)
-        elif not _PLAIN.issuperset(map(type, record.values.values())):
-            self._draw(output, record)
-
-    def _draw(self, output: Sender, record: Record) -> None:
-        try:
-            output.draw(record.without(output.name))
-        except Exception as error:  # an output's trouble must not reach the training loop
-            told = f"{output.name}: step {record.step} was not drawn: {describe(error)}. Training goes on."
-            self._trouble.tell(f"draw {output.name}", told, error)
 
     def _delivery(self, output: Sender) -> InlineDelivery:
         delivery = self._inline.get(id(output))

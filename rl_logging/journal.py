@@ -15,8 +15,9 @@ from pathlib import Path
 
 from rl_logging.appendfile import AppendFile, blocks_from_end
 from rl_logging.errors import JournalError, RunInUseError
+from rl_logging.line import decode, encode
 from rl_logging.lock import FileLock
-from rl_logging.record import Record, decode, encode
+from rl_logging.record import Record
 
 _WAITING_BYTES = 16 << 20
 _PATIENCE_S = 0.2  # for somebody who only looks whether the lock is taken
@@ -88,6 +89,7 @@ class Journal:
             record.excluded,
             record.kind,
             self.last_seq + 1,
+            record.axis,
         )
         line = encode(record)
         self.last_seq, self.last_step = record.seq, record.step
@@ -182,7 +184,7 @@ def read(path: str | Path, on_damage: Callable[[int, JournalError], None] | None
             if not line.endswith(b"\n"):
                 return
             try:
-                yield decode(line)
+                yield decode(line, Path(path).parent)
             except JournalError as error:
                 if on_damage is None:
                     raise JournalError(f"{path}, line {number}: {error}") from error

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rl_logging.errors import JournalError
-from rl_logging.record import Record, decode
+from rl_logging.line import decode
+from rl_logging.record import Record
 
 _READ_BYTES = 1 << 18  # at once
 
@@ -23,6 +24,7 @@ class Reader:
     def __init__(
         self, path: str | Path, offset: int = 0, on_damage: Callable[[int, JournalError], None] | None = None
     ) -> None:
+        self._folder = Path(path).parent
         self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115  closed by close()
         self.offset = offset
         self._on_damage = on_damage
@@ -40,7 +42,7 @@ class Reader:
         for line in lines:
             start, self.offset = self.offset, self.offset + len(line)
             try:
-                found.append((decode(line), self.offset))
+                found.append((decode(line, self._folder), self.offset))
             except JournalError as error:
                 if self._on_damage is None:
                     raise

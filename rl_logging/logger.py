@@ -1,33 +1,31 @@
 """Logger: SB3's, with a journal, and with outputs that cannot stop training."""
 
 import atexit
-import logging
 import os
-import tempfile
 import threading
-import time
 import weakref
-from pathlib import Path
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from stable_baselines3.common import logger as sb3
 
-from rl_logging.dispatch import Dispatch, Health, journal_health
-from rl_logging.fanout import FanOut
+from rl_logging.direct import DirectLogger
+from rl_logging.dispatch import Health, journal_health
 from rl_logging.journal import FSYNC_EVERY_S, Journal
+from rl_logging.journaled import opened
 from rl_logging.lifetime import OnSigterm, Turn, check_delivery, check_resume, how_it_went, uncaught
-from rl_logging.record import CLOSED, RESUMED, Record, lifecycle_record, make_record, message_record
-from rl_logging.recording import RecordingLogger
-from rl_logging.values import describe, to_text
+from rl_logging.provenance import collect
+from rl_logging.record import CLOSED, PROVENANCE, Record, lifecycle_record, message_record, now
+from rl_logging.rich import Media
+from rl_logging.values import to_text
 
 _LEVEL_NAMES = {sb3.DEBUG: "debug", sb3.INFO: "info", sb3.WARN: "warn", sb3.ERROR: "error"}
-_log = logging.getLogger("rl_logging")
+_PROVENANCE_S = 5.0  # waited for at the end, where a run is as short as that
 _alive: "weakref.WeakSet[Logger]" = weakref.WeakSet()
-_open: "weakref.WeakValueDictionary[str, Logger]" = weakref.WeakValueDictionary()  # by run folder
 
 
-class Logger(RecordingLogger):
+class Logger(DirectLogger):
     """SB3's logger, whose ``record``, ``dump``, ``info`` and ``close`` never raise.
 
     Pass it to any SB3 algorithm by ``model.set_logger(logger)``. Each dump goes to the
@@ -44,6 +42,8 @@ class Logger(RecordingLogger):
     :param fsync: when the journal is forced to the disk, see :class:`rl_logging.Journal`
     :param linger_s: how long the courier goes on when this process is gone, in seconds
     :param handle_sigterm: close on SIGTERM, then do what was done before; main thread only
+    :param secret_names: names whose values are hidden, beside ``password``, ``api_key`` and
+        their like
     :raises RunInUseError: another process writes this run
     :raises ValueError: an argument that is not allowed
     :raises FileExistsError: ``resume="never"``, and the folder has a run
@@ -61,49 +61,34 @@ class Logger(RecordingLogger):
         fsync: str | float = FSYNC_EVERY_S,
         linger_s: float = 600.0,
         handle_sigterm: bool = False,
+        secret_names: Iterable[str] = (),
     ) -> None:
-        super().__init__(folder, output_formats)
         check_delivery(delivery, linger_s)
         check_resume(resume, folder)
         OnSigterm.check(handle_sigterm)
-        self._delivery, self._linger_s, self._fsync = delivery, linger_s, fsync
-        self._fanout = FanOut(self._trouble, self._make_dispatch)
-        self._session = time.time_ns() // 1_000_000
-        self._turn = Turn()  # one record after the other, in the same order everywhere
-        self._journal: Journal | None = None
-        self._pid: int | None = os.getpid()
-        self.resumed_from: int | None = None
-        """The last step of the run that is continued here."""
+        super().__init__(folder, output_formats, delivery, fsync, linger_s, secret_names)
+        self._provenance: threading.Thread | None = None
         if folder:
-            if (earlier := _open.get(os.path.realpath(folder))) is not None:  # a notebook's cell ran again
+            earlier = opened.get(os.path.realpath(folder))
+            if isinstance(earlier, Logger):  # a notebook's cell ran again
                 earlier.close(timeout_s=5.0)
             self._open_journal(folder)
         self._on_sigterm = OnSigterm(self._end, self._turn) if handle_sigterm else None
         atexit.register(self._at_exit)
         _alive.add(self)
 
-    def _open_journal(self, folder: str) -> None:
-        self._journal = Journal(Path(folder) / "journal.jsonl", self._fsync)
-        self._step = self._journal.last_step
-        if self._journal.last_seq:
-            self.resumed_from = self._journal.last_step
-            about = {"session": self._session, "pid": os.getpid()}
-            self._journal.append(lifecycle_record(RESUMED, self._step, **about))
-        _open[os.path.realpath(folder)] = self
-
     def dump(self, step: int = 0) -> None:
         """Write what was recorded since the last dump to the journal and to every output.
 
         :param step: the training step; what is no number counts as the last dump's step
         """
-        if self._valid_level(self.level) == sb3.DISABLED or self._is_inert():
+        if self._is_off():
             return
         values, excluded = self._take()
         with self._turn:
             outputs = self._fanout.current(self.output_formats)
             self._step = self._valid_step(step)
-            record = self._journaled(make_record(values, excluded, self._step)) if values else None
-            self._fanout.write(outputs, record, values, excluded, self._step)
+            self._write(outputs, values, excluded, self._axes.split(values, self._step))
 
     def log(self, *args: Any, level: int = sb3.INFO) -> None:
         """Write a message to the journal and to every output that can hold text.
@@ -114,12 +99,40 @@ class Logger(RecordingLogger):
         level = self._valid_level(level)
         if self._valid_level(self.level) > level or self._is_inert():
             return
-        texts = [to_text(arg) for arg in args]
+        texts = [self._secrets.text(to_text(arg)) for arg in args]
+        self._tell_hidden("messages")
         level_name = _LEVEL_NAMES.get(level, "info")
         with self._turn:
             outputs = self._fanout.current(self.output_formats)
             record = self._journaled(message_record(" ".join(texts), level_name, self._step))
             self._fanout.message(outputs, record, texts)
+
+    def log_provenance(self, code: bool = False) -> None:
+        """Log what produces this run: command line, packages, host, git commit and changes.
+
+        It is collected in a thread of its own; ``configure`` asks for it.
+
+        :param code: whether to keep the files that git tracks, too
+        """
+        if self._provenance is None and not self._is_off():
+            self._provenance = threading.Thread(
+                target=self._collect, args=(code,), name="provenance", daemon=True
+            )
+            self._provenance.start()
+
+    def _collect(self, code: bool) -> None:
+        try:
+            folder = self._place()
+            found = collect(folder, self._secrets, code=code)
+            if self._pid == os.getpid():
+                self._tell_hidden("the provenance")
+                files: dict[str, str] = found.pop("files", {})
+                media = {
+                    name: Media("artifact", f"<{name}>", file, {}, folder) for name, file in files.items()
+                }
+                self._hand_over(Record(self._step, now(), {"provenance": found, **media}, kind=PROVENANCE))
+        except Exception as error:  # it must not end where nobody sees it
+            self._tell_bad("log_provenance", "provenance", error)
 
     # The run's life
 
@@ -175,6 +188,8 @@ class Logger(RecordingLogger):
     def _end(self, status: str = "killed", timeout_s: float = 10.0) -> None:
         if self._pid != os.getpid():  # closed before, or a fork's copy of its parent's logger
             return
+        if self._provenance is not None:
+            self._provenance.join(_PROVENANCE_S)
         with self._turn:
             outputs = self._fanout.current(self.output_formats)
             self._pid = None
@@ -188,7 +203,7 @@ class Logger(RecordingLogger):
                     self._journaled(lifecycle_record(CLOSED, self._step, status=status))
                 self._journal.close()
         if self._journal is not None:
-            _open.pop(os.path.realpath(self._journal.path.parent), None)
+            opened.pop(os.path.realpath(self._journal.path.parent), None)
             self._see_off(self._journal, status, timeout_s)
 
     def _see_off(self, journal: Journal, status: str, timeout_s: float) -> None:
@@ -201,39 +216,6 @@ class Logger(RecordingLogger):
 
     def _at_exit(self) -> None:
         self._end(how_it_went(uncaught()), 30.0)
-
-    def _is_inert(self) -> bool:
-        """Whether nothing is to be written: after close, or in a fork, whose files are its parent's."""
-        if self._pid == os.getpid():
-            return False
-        why = "it is closed" if self._pid is None else "this is a fork of the process that logs"
-        self._trouble.tell("inert", f"the logger does nothing any more: {why}")
-        return True
-
-    # Records on their way
-
-    def _make_dispatch(self) -> Dispatch | None:
-        if self._delivery == "inline":
-            return None
-        if self._journal is None:
-            folder = tempfile.mkdtemp(prefix="rl_logging-")
-            _log.warning("no folder was given: the journal, from which trackers get all, is in %s", folder)
-            self._open_journal(folder)
-        in_threads = self._delivery == "thread"
-        return Dispatch(cast(Journal, self._journal), self._session, in_threads, self._linger_s)
-
-    def _journaled(self, record: Record) -> Record:
-        if self._journal is None:
-            return record
-        try:
-            record = self._journal.append(record)
-            if (error := self._journal.error) is not None:
-                message = f"journal: step {record.step} was not written: {describe(error)}"
-                self._trouble.tell("journal", f"{message}. It waits in memory; training goes on.", error)
-        except Exception as error:  # what nobody has thought of
-            message = f"journal: step {record.step} was not written: {describe(error)}. Training goes on."
-            self._trouble.tell("record", message, error)
-        return record
 
 
 def _renew_locks() -> None:

@@ -1,7 +1,7 @@
 """Reading a run back, and comparing what arrived with what its journal holds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rl_logging import manifest
@@ -18,14 +18,16 @@ class Comparison:
 
     :param output: the output's name
     :param history: the points that its own reader finds
-    :param differences: one line for each key that differs; empty when all is there
+    :param differences: one line for each key, and each kind, that differs; empty when all is there
+    :param contents: how much of each kind but numbers it holds; of trackers only
     :param excluded: how many points of the journal were not for this output
-    :param beyond_limits: how many it cannot hold
+    :param beyond_limits: how many it cannot hold; below 0 where it makes more of other values
     """
 
     output: str
     history: History
     differences: tuple[str, ...] = ()
+    contents: Mapping[str, int] = field(default_factory=dict)
     excluded: int = 0
     beyond_limits: int = 0
 
@@ -74,7 +76,7 @@ def trackers(folder: str | Path) -> list[Sender]:
     :raises MissingBackendError: a tracker's package is not installed
     """
     found = []
-    for entry in manifest.load(folder):
+    for entry in (entry for entry in manifest.load(folder) if entry.kind != "media"):
         output = build(entry)
         cursor = CursorFile(folder, entry.name).load()
         output.located = cursor.run if cursor else {}
@@ -97,12 +99,20 @@ def compare(output: Sender, records: Sequence[Record]) -> Comparison:
     """
     found, expected = output.history(), output.expected(records)
     keys = [*expected, *(key for key in found if key not in expected)]
-    lines = (_difference(key, expected.get(key, []), found.get(key, [])) for key in keys)
+    lines = [_difference(key, expected.get(key, []), found.get(key, [])) for key in keys]
+    contents = output.contents() if output.remote else {}
+    meant_contents = output.expected_contents(records) if output.remote else {}
+    lines += [
+        f"{kind}: {contents.get(kind, 0)} of {meant_contents.get(kind, 0)}"
+        for kind in dict.fromkeys([*meant_contents, *contents])
+        if contents.get(kind, 0) != meant_contents.get(kind, 0)
+    ]
     meant = _points(journal_history([record.without(output.name) for record in records]))
     return Comparison(
         output.name,
         found,
         tuple(line for line in lines if line),
+        contents,
         excluded=_points(journal_history(records)) - meant,
         beyond_limits=meant - _points(expected),
     )

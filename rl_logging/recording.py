@@ -1,12 +1,15 @@
 """The values between two dumps: SB3's ``record`` methods, for which no value is a bad one."""
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from stable_baselines3.common import logger as sb3
 
+from rl_logging.axes import Axes
 from rl_logging.errors import Trouble
 from rl_logging.record import exclusion_names, key_name, to_step
+from rl_logging.redaction import Redaction
 from rl_logging.values import describe, detached, to_text
 
 Taken = tuple[dict[Any, Any], dict[Any, Any]]
@@ -16,9 +19,13 @@ Taken = tuple[dict[Any, Any], dict[Any, Any]]
 class RecordingLogger(sb3.Logger):
     """The half of the logger that keeps values until the next dump."""
 
-    def __init__(self, folder: str | None, output_formats: list[sb3.KVWriter]) -> None:
+    def __init__(
+        self, folder: str | None, output_formats: list[sb3.KVWriter], secret_names: Iterable[str] = ()
+    ) -> None:
         super().__init__(folder, output_formats)
         self._trouble = Trouble()
+        self._secrets = Redaction(secret_names)
+        self._axes = Axes()
         self._step = 0
         self._lock = threading.RLock()  # a signal handler may record while its thread does
 
@@ -70,6 +77,16 @@ class RecordingLogger(sb3.Logger):
             self.name_to_count.clear()
             self.name_to_excluded.clear()
         return taken
+
+    def _tell_hidden(self, where: str) -> None:
+        """Say once what was hidden."""
+        if names := self._secrets.new_hidden():
+            told = f"secrets are hidden in {where}, and stand nowhere: {', '.join(names)}"
+            self._trouble.tell(f"hidden {names[0][:100]}", told)
+
+    def _tell_bad(self, method: str, name: Any, error: Exception) -> None:
+        told = f"{method}: {to_text(name)!r} is not logged: {describe(error)}. Training goes on."
+        self._trouble.tell(f"{method} {to_text(name)[:100]}", told, error)
 
     def _valid_step(self, step: Any) -> int:
         try:

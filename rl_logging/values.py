@@ -1,9 +1,9 @@
 """What can be recorded, and the one place that turns it into plain values.
 
 A plain value is a ``bool``, ``int``, ``float``, ``str``, ``None``, a list or dict of
-those, a numeric :class:`numpy.ndarray`, or one of SB3's rich values (``Video``,
-``Image``, ``Figure``, ``HParam``). Nothing here raises, whatever it is given, and
-nothing here imports torch or SB3: their types exist only if somebody else did.
+those, a numeric :class:`numpy.ndarray`, or a rich value (see :mod:`rl_logging.rich`).
+Nothing here raises, whatever it is given, and nothing here imports torch or SB3: their
+types exist only if somebody else did.
 """
 
 import math
@@ -11,16 +11,15 @@ import numbers
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from rl_logging.rich import Media, Table, rich_kind
+
 Value = Any
 """A plain value, as the module describes it."""
 
-_SB3_LOGGER = "stable_baselines3.common.logger"
-_RICH = ("Video", "Image", "Figure", "HParam")
 _TEXT_ARRAY_SIZE = 8  # a longer array is shown by its shape
 _CONTAINERS = (Mapping, list, tuple, set, frozenset)
 _USER = re.compile(r"(?<=://)[^/\s]*@")  # what stands before a host's name in an address
@@ -39,17 +38,14 @@ NUMBERS: dict[type, Callable[[Any], Value]] = {
 _PRINTABLE_INT_BITS = 4096  # Python refuses to print integers of more than 4,300 digits
 
 
-@dataclass(frozen=True)
-class Described:
-    """What a journal still knows of a rich value: its kind, and a word to show for it."""
-
-    kind: str
-    text: str
-
-
 def is_number(value: Value) -> bool:
     """Whether a plain value is a number; a bool counts as one."""
     return isinstance(value, (int, float))
+
+
+def is_rich(value: Value) -> bool:
+    """Whether a plain value is an array or has a file of its own."""
+    return isinstance(value, (Media, np.ndarray))
 
 
 def detached(value: Any) -> Any:
@@ -81,18 +77,16 @@ def _convert(value: Any) -> Value:
         return to_utf8(str.__str__(value))
     if isinstance(value, np.generic):
         return _from_array(np.asarray(value))
-    if isinstance(value, np.ndarray):
-        return _from_array(value)
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        return _from_array(_tensor_to_numpy(value))
+    if isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor)):
+        return _from_array(to_numpy(value))
     if isinstance(value, numbers.Integral):
         return int(value)
     if hasattr(value, "__float__") and hasattr(value, "__mul__") and not hasattr(value, "shape"):
         return float(value)  # Decimal, Fraction and their like
     if isinstance(value, _CONTAINERS):
         return _nested(value)
-    if rich_kind(value) is not None or isinstance(value, Described):
+    if rich_kind(value) is not None:
         return value
     if hasattr(value, "__array__") and hasattr(value, "dtype"):
         return _from_array(np.asarray(value))
@@ -116,6 +110,13 @@ def _leaf(plain: Value) -> Value:
     if isinstance(plain, int):  # one too long to print cannot stand in JSON
         return plain if plain.bit_length() <= _PRINTABLE_INT_BITS else number_text(plain, digits=0)
     return plain if rich_kind(plain) is None else short_text(plain)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """An array, tensor or list as an array; its buffer is shared where it can be."""
+    torch = sys.modules.get("torch")
+    is_tensor = torch is not None and isinstance(value, torch.Tensor)
+    return _tensor_to_numpy(value) if is_tensor else np.asarray(value)
 
 
 def _tensor_to_numpy(tensor: Any) -> np.ndarray:
@@ -156,24 +157,12 @@ def to_text(value: Any) -> str:
         return f"<{type(value).__name__} whose text failed: {type(error).__name__}>"
 
 
-def rich_kind(value: Any) -> str | None:
-    """``"video"``, ``"image"``, ``"figure"`` or ``"hparam"`` for SB3's rich values, else None."""
-    if isinstance(value, (float, int, str)):  # first, since nearly all are
-        return None
-    if isinstance(value, Described):
-        return value.kind
-    sb3 = sys.modules.get(_SB3_LOGGER)
-    if sb3 is None:
-        return None
-    return next((name.lower() for name in _RICH if isinstance(value, getattr(sb3, name))), None)
-
-
 def short_text(value: Value) -> str:
     """One short line for a plain value that is neither number nor text.
 
     :return: such as ``<video 120 frames>``, ``<array 84x84 uint8>``, ``[1 2 3]``
     """
-    if isinstance(value, Described):
+    if isinstance(value, Media):
         return value.text
     if isinstance(value, np.ndarray):
         if value.size <= _TEXT_ARRAY_SIZE:
@@ -188,6 +177,9 @@ def _rich_text(value: Any, kind: str) -> str:
         if kind == "video":
             _, frames, _, _, _ = value.frames.shape  # N, T, C, H, W
             return f"<video {frames} frames>"
+        if kind == "table":
+            table = Table.of(value)
+            return f"<table {len(table.columns)} columns {len(table.rows)} rows>"
         return f"<image {_shape(value.image)}>" if kind == "image" else f"<{kind}>"
     except Exception:  # what it holds may be anything
         return f"<{kind}>"

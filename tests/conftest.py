@@ -27,6 +27,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
             if name.startswith(_FOREIGN):
                 patch.delenv(name)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        # Most tests count records; the one of the provenance comes when it comes.
+        patch.setenv("RL_LOGGING_PROVENANCE", "0")
         # A shell lets its background jobs ignore Ctrl-C, and what they start does, too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         yield

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from rl_logging.errors import JournalError
 from rl_logging.journal import Journal, read
-from rl_logging.record import Record, encode
+from rl_logging.line import encode
+from rl_logging.record import Record
 
 CHILD = """
 import os, sys

@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as arrays
 from rl_logging.errors import JournalError
 from rl_logging.journal import Journal
 from rl_logging.journal_reader import Reader
-from rl_logging.record import Record, decode, encode, make_record
+from rl_logging.line import decode, encode
+from rl_logging.record import Record, make_record
 
 BLOCK = 1 << 18  # what is read at once
 

@@ -16,17 +16,27 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 # A module may import what stands in a line above its own.
 LAYERS = """
 errors mlflow_server
-values
-record appendfile texttable lock verdict cursor manifest lifetime
-journal journal_reader
+rich
+values histograms secret_names key_shapes
+assignments encoders program
+redaction encoding hyperparams git
+worktree
+diffs
+record appendfile texttable lock verdict cursor manifest lifetime provenance
+line axes contents media_files
+media journal_reader
+journal artifacts models
 formats.__init__ formats.bounds
 formats.base
 handover inline backlog
-formats.sb3 formats.tracker formats.mlflow_store formats.wandb_log formats.clearml_session
+formats.sb3 formats.tracker formats.mlflow_store formats.media
 formats.sessions
 formats.csv formats.human formats.json formats.memory
-formats.sessions
-formats.wandb_log formats.clearml_session
+formats.wandb_log formats.clearml_session formats.wandb_config formats.wandb_settings formats.mlflow_draft
+formats.wandb_contents formats.clearml_files formats.mlflow_files formats.mlflow_models
+formats.swanlab_values formats.tensorboard_values
+formats.wandb_about formats.clearml_values formats.mlflow_facts formats.swanlab_log formats.tensorboard_page
+formats.wandb_values formats.swanlab_records
 formats.tensorboard formats.mlflow formats.wandb formats.clearml formats.swanlab
 formats.trackers
 delivery
@@ -34,9 +44,11 @@ deliveries
 courier supervision
 dispatch
 fanout recording formats.journal
+journaled
+direct
 logger
-compose readers plots
-sync demo_chaos demo_report
+compose readers plots callbacks
+sync demo_chaos demo_report demo_values
 demo
 cli
 """

@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 from stable_baselines3.common.logger import Video
 
 from rl_logging.errors import JournalError
+from rl_logging.line import decode, encode
 from rl_logging.record import (
     METRICS,
     TEXT,
     Record,
-    decode,
-    encode,
     exclusion_names,
     key_name,
     make_record,
     message_record,
     to_step,
 )
-from rl_logging.values import Described
+from rl_logging.rich import Media
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -38,7 +37,8 @@ def records(draw):
     values = draw(st.dictionaries(TEXTS, NESTED, max_size=6))
     excluded = {key: tuple(draw(st.lists(TEXTS, min_size=1, max_size=2))) for key in list(values)[::2]}
     time = draw(st.floats(0, 4e9))
-    return Record(draw(INT64), time, values, excluded, draw(st.sampled_from([METRICS, TEXT])), draw(INT64))
+    kind = draw(st.sampled_from([METRICS, TEXT]))
+    return Record(draw(INT64), time, values, excluded, kind, draw(INT64), draw(TEXTS))
 
 
 @given(records())
@@ -70,8 +70,8 @@ def test_rich_value_keeps_its_kind_and_a_word():
     values = {"clip": Video(torch.zeros(1, 5, 3, 4, 4), 30), "frame": np.zeros((512, 512))}
 
     assert decode(encode(make_record(values, {}, 3))).values == {
-        "clip": Described("video", "<video 5 frames>"),
-        "frame": Described("array", "<array 512x512 float64>"),
+        "clip": Media("video", "<video 5 frames>"),
+        "frame": Media("array", "<array 512x512 float64>"),
     }
 
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.logger import Figure, HParam, Image, Video
 
-from rl_logging.values import Described, number_text, rich_kind, short_text, to_float, to_plain, to_text
+from rl_logging.rich import Media, rich_kind
+from rl_logging.values import number_text, short_text, to_float, to_plain, to_text
 
 
 class Colour(enum.IntEnum):
@@ -177,7 +178,7 @@ def test_any_text_can_be_stored_as_utf8(text):
         (Image("file.png", "HWC"), "image", "<image>"),
         (Figure(None, close=True), "figure", "<figure>"),
         (HParam({"lr": 0.1}, {"loss": 0.0}), "hparam", "<hparam>"),
-        (Described("video", "<video 3 frames>"), "video", "<video 3 frames>"),
+        (Media("video", "<video 3 frames>"), "video", "<video 3 frames>"),
         (np.zeros((84, 84), np.uint8), None, "<array 84x84 uint8>"),
         (np.array([1, 2, 3]), None, "[1 2 3]"),
         (np.array([]), None, "[]"),

@@ -62,6 +62,7 @@ FORMATS = {
         "swanlab",
     ),
 }
+MEDIA = Format("rl_logging.formats.media:MediaSender")  # the logger's own; nobody asks for it by name
 TRACKERS = ("tensorboard", "mlflow", "wandb", "clearml", "swanlab")
 
 
@@ -103,7 +104,8 @@ def check_installed(name: str, package: str | None) -> None:
 def kind_of(output: "Sender") -> str | None:
     """The name in the registry of an output's own class, if it has one."""
     path = f"{type(output).__module__}:{type(output).__qualname__}"
-    return next((name for name, entry in formats().items() if path in (entry.output, entry.sender)), None)
+    known = {**formats(), "media": MEDIA}
+    return next((name for name, entry in known.items() if path in (entry.output, entry.sender)), None)
 
 
 def make_output(_format: str, folder: str | Path, /, **arguments: Any) -> "OutputFormat":
@@ -133,7 +135,7 @@ def make_output(_format: str, folder: str | Path, /, **arguments: Any) -> "Outpu
 
 def make_sender(name: str, arguments: dict[str, Any]) -> "Sender":
     """Build again, without SB3, a tracker's sender from ``output.arguments()``."""
-    entry = formats()[name]
+    entry = MEDIA if name == "media" else formats()[name]
     built: Sender = load(entry.sender or entry.output)(**arguments)
     return built
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rl_logging.contents import count
 from rl_logging.errors import Trouble
-from rl_logging.record import METRICS, TEXT, Record
-from rl_logging.values import is_number, short_text, to_float
+from rl_logging.record import ARTIFACT, HYPERPARAMETERS, METRICS, PROVENANCE, TAGS, TEXT, Record
+from rl_logging.values import is_number, is_rich, short_text, to_float
 from rl_logging.verdict import verdict
 
 History = dict[str, list[tuple[int, float]]]
@@ -60,10 +61,17 @@ class Sender:
 
     def handle(self, record: Record) -> None:
         """Take a record: leave out what is excluded here, and write the rest."""
-        if record.kind == TEXT:
-            self.emit_text(record)
-        elif record.kind == METRICS and (shown := record.without(self.name)).values:
-            self.emit(shown)
+        emits = {
+            METRICS: self.emit,
+            TEXT: self.emit_text,
+            HYPERPARAMETERS: self.emit_hyperparameters,
+            TAGS: self.emit_tags,
+            ARTIFACT: self.emit_artifact,
+            PROVENANCE: self.emit_provenance,
+        }
+        emit, shown = emits.get(record.kind), record.without(self.name)
+        if emit is not None and shown.values:
+            emit(shown)
 
     def handle_all(self, records: Sequence[Record]) -> None:
         """Take several records, in order."""
@@ -81,8 +89,17 @@ class Sender:
     def emit_text(self, record: Record) -> None:
         """Write a message, ``record.values["message"]``; an output without a place for it does not."""
 
-    def draw(self, record: Record) -> None:
-        """Write what only the process that recorded it can: rich values, of which a journal has a word."""
+    def emit_hyperparameters(self, record: Record) -> None:
+        """Write hyperparameters, nested plain values; what came before under other names stays."""
+
+    def emit_tags(self, record: Record) -> None:
+        """Write tags, texts by name."""
+
+    def emit_artifact(self, record: Record) -> None:
+        """Write a file or folder: one :class:`~rl_logging.rich.Media` by its name."""
+
+    def emit_provenance(self, record: Record) -> None:
+        """Write what produced the run, nested plain values (see :mod:`rl_logging.provenance`)."""
 
     def close(self) -> None:
         """Finish; a second call does nothing."""
@@ -168,11 +185,11 @@ class Sender:
         return to_float(value)
 
     def texts(self, record: Record) -> dict[str, str]:
-        """All that is no number, as text. None stands for nothing."""
+        """All that is neither number nor rich, as text. None stands for nothing."""
         return {
             self.rename(key): value if isinstance(value, str) else short_text(value)
             for key, value in record.values.items()
-            if value is not None and not is_number(value)
+            if value is not None and not is_number(value) and not is_rich(value)
         }
 
     def history(self) -> History:
@@ -187,6 +204,14 @@ class Sender:
                 for key, value in self.numbers(record.without(self.name)).items():
                     points[key].append((record.step, value))
         return dict(points)
+
+    def contents(self) -> dict[str, int]:
+        """How much of each kind but numbers stands in this output, by its own reader, after :meth:`close`."""
+        return {}
+
+    def expected_contents(self, records: Iterable[Record]) -> dict[str, int]:
+        """What :meth:`contents` must give when these records were handled."""
+        return count(record.without(self.name) for record in records)
 
     # Keys and values that an output cannot hold
 

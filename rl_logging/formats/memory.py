@@ -9,7 +9,7 @@ from rl_logging.record import Record
 
 
 class MemoryOutputFormat(OutputFormat):
-    """Keep every record, messages among them, in :attr:`records`.
+    """Keep every record, whatever its kind, in :attr:`records`.
 
     :param name: what ``exclude`` calls it
     """
@@ -27,8 +27,7 @@ class MemoryOutputFormat(OutputFormat):
     def emit(self, record: Record) -> None:
         self.records.append(record)
 
-    def emit_text(self, record: Record) -> None:
-        self.records.append(record)
+    emit_text = emit_hyperparameters = emit_tags = emit_artifact = emit_provenance = emit
 
     def history(self) -> History:
         return self.expected(self.records)

@@ -7,7 +7,8 @@ from stable_baselines3.common.logger import FormatUnsupportedError, KVWriter, Se
 
 from rl_logging.formats.base import Sender
 from rl_logging.record import make_record, message_record, to_step
-from rl_logging.values import rich_kind, to_text
+from rl_logging.rich import rich_kind
+from rl_logging.values import to_text
 
 
 class OutputFormat(Sender, KVWriter, SeqWriter):

@@ -4,8 +4,9 @@ Two classes an output, because the sender must work without SB3 (which brings to
 SB3's logger calls nothing but subclasses of its own writers.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from stable_baselines3.common import logger as sb3
@@ -17,26 +18,21 @@ from rl_logging.formats.swanlab import SwanLabSender
 from rl_logging.formats.tensorboard import TensorBoardSender
 from rl_logging.formats.wandb import WandBSender
 from rl_logging.inline import InlineDelivery
+from rl_logging.media import MediaWriter
 from rl_logging.record import Record, make_record, message_record, to_step
-from rl_logging.values import Described, Value, rich_kind, to_text
-
-_DRAWN_BY_SB3 = ("image", "figure", "hparam")
-_REFUSED = (
-    AssertionError,
-    ImportError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)  # what SB3 raises for a bad value
+from rl_logging.values import to_text
 
 
 class TrackerOutput(OutputFormat):
     """A tracker's sender that SB3's own logger calls in line, and that never stops it."""
 
     _inline: InlineDelivery | None = None
+    _media: MediaWriter | None = None
 
     def write(self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any], step: int = 0) -> None:
-        self._deliver(make_record(key_values, key_excluded, to_step(step)))
+        if self._media is None:
+            self._media = MediaWriter(tempfile.mkdtemp(prefix="rl_logging-"))
+        self._deliver(make_record(key_values, key_excluded, to_step(step), self._media.keep))
 
     def write_sequence(self, sequence: Iterable[Any]) -> None:
         self._deliver(message_record(" ".join(map(to_text, sequence)), "info", step=0))
@@ -45,6 +41,11 @@ class TrackerOutput(OutputFormat):
         if self._inline is None:
             self._inline = InlineDelivery(self)
         self._inline.deliver(record)
+
+    def close(self) -> None:
+        super().close()
+        if self._media is not None:
+            shutil.rmtree(self._media.folder, ignore_errors=True)
 
 
 class TensorBoardOutputFormat(TrackerOutput, TensorBoardSender, sb3.TensorBoardOutputFormat):
@@ -61,20 +62,6 @@ class TensorBoardOutputFormat(TrackerOutput, TensorBoardSender, sb3.TensorBoardO
 
             self._writer = SummaryWriter(str(self.local_folder))
         return self._writer
-
-    def emit(self, record: Record) -> None:
-        rest = {key: value for key, value in record.values.items() if not _drawn_by_sb3(value)}
-        super().emit(replace(record, values=rest))
-        self.draw(record)
-
-    def draw(self, record: Record) -> None:
-        for key, value in record.values.items():
-            if not _drawn_by_sb3(value):
-                continue
-            try:
-                sb3.TensorBoardOutputFormat.write(self, {key: value}, {key: ()}, record.step)
-            except _REFUSED as error:
-                self.refuse(key, record.step, str(error))
 
     def close(self) -> None:
         super().close()
@@ -99,7 +86,3 @@ class ClearMLOutputFormat(TrackerOutput, ClearMLSender):
 
 class SwanLabOutputFormat(TrackerOutput, SwanLabSender):
     """SwanLab, offline, local or online."""
-
-
-def _drawn_by_sb3(value: Value) -> bool:
-    return rich_kind(value) in _DRAWN_BY_SB3 and not isinstance(value, Described)

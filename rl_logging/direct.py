@@ -1,0 +1,247 @@
+"""What is logged at once, beside the values that wait for the next dump."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common import logger as sb3
+
+from rl_logging import hyperparams
+from rl_logging.artifacts import describe_artifact, keep_artifact, new_place
+from rl_logging.axes import Axes
+from rl_logging.journaled import JournaledLogger
+from rl_logging.models import save_model
+from rl_logging.record import ARTIFACT, HYPERPARAMETERS, TAGS, Record, now
+from rl_logging.rich import BINS, Histogram, Table
+from rl_logging.values import Value, describe, to_plain, to_text
+
+_MAX_DEPTH = 32  # a mapping that holds itself has none
+
+
+class DirectLogger(JournaledLogger):
+    """The methods that write a record of their own. None of them raises.
+
+    Where a ``step`` is not given, it is that of the last dump. A step may repeat or go back.
+    """
+
+    # Values
+
+    def log_metrics(
+        self, metrics: Mapping[str, Any], step: int, prefix: str = "", step_metric: str | None = None
+    ) -> None:
+        """Log values, nested ones under names with slashes.
+
+        :param prefix: stands before each name, and a slash between
+        :param step_metric: the metric among them, by its name without the prefix, that is to
+            be their axis; it gets no prefix
+        """
+        if not isinstance(metrics, Mapping):
+            wrong = TypeError(f"metrics are a mapping, not {type(metrics).__name__}")
+            self._tell_bad("log_metrics", prefix, wrong)
+            return
+        named = _flat(metrics)
+        values = {f"{prefix}/{k}" if prefix and k != step_metric else k: v for k, v in named.items()}
+        if step_metric is None:
+            self._log_values(values, step)
+            return
+        axes = Axes()
+        axes.define("*", step_metric)
+        for axis, at, part in axes.split(values, self._valid_step(step)):
+            self._log_values(part, at, axis)
+
+    def log_text(self, name: str, text: Any, step: int | None = None) -> None:
+        """Log a text."""
+        self._log_values({name: to_text(text)}, step)
+
+    def log_image(self, name: str, image: Any, step: int | None = None, dataformats: str = "HWC") -> None:
+        """Log an image: uint8, or floats from 0 to 1.
+
+        :param image: an array, a tensor, or the path of an image file
+        :param dataformats: what its dimensions are: ``HWC``, ``CHW``, ``HW``, ``NCHW`` and so on
+        """
+        is_whole = isinstance(image, sb3.Image)
+        self._log_values({name: image if is_whole else sb3.Image(image, dataformats)}, step)
+
+    def log_video(self, name: str, frames: Any, step: int | None = None, fps: float = 30.0) -> None:
+        """Log a video.
+
+        :param frames: of the shape (N, T, C, H, W) or (T, C, H, W); uint8, or floats from 0 to 1
+        :param fps: frames per second
+        """
+        self._log_values({name: frames if isinstance(frames, sb3.Video) else sb3.Video(frames, fps)}, step)
+
+    def log_figure(self, name: str, figure: Any, step: int | None = None, close: bool = False) -> None:
+        """Log a matplotlib figure, as it looks now.
+
+        :param close: whether to close it then
+        """
+        self._log_values(
+            {name: figure if isinstance(figure, sb3.Figure) else sb3.Figure(figure, close)}, step
+        )
+
+    def log_histogram(self, name: str, values: Any, step: int | None = None, bins: int = BINS) -> None:
+        """Log the distribution of values.
+
+        :param values: an array or tensor of any shape, or a :class:`Histogram`
+        :param bins: how many bins of equal width
+        """
+        try:
+            whole = values if isinstance(values, Histogram) else Histogram(values, bins)
+        except Exception as error:  # the values' own code may raise anything
+            self._tell_bad("log_histogram", name, error)
+            return
+        self._log_values({name: whole}, step)
+
+    def log_table(self, name: str, table: Any, step: int | None = None) -> None:
+        """Log a table; of a :class:`Table` that was logged before, only new rows are written.
+
+        :param table: a :class:`Table`, a DataFrame, columns by name, or a list of mappings
+        """
+        try:
+            whole = Table.of(table)
+        except Exception as error:  # as above
+            self._tell_bad("log_table", name, error)
+            return
+        self._log_values({name: whole}, step)
+
+    def define_metric(self, name_or_pattern: str, step_metric: str) -> None:
+        """Draw metrics against another one than the training step, from now on.
+
+        Trackers that know one axis only get the other metric's value, a whole number, as the step.
+
+        :param name_or_pattern: a metric's name, or ``ray/*`` for all that begin so
+        :param step_metric: the metric that is to be their axis
+        :raises ValueError: a name that is no text, or an empty one
+        """
+        self._axes.define(name_or_pattern, step_metric)
+
+    # About the run
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Log hyperparameters, to every tracker and into ``hyperparams.yaml``; later ones are added.
+
+        :param params: mappings, dataclasses, configurations, of any depth; secrets are left out
+        """
+        nested = self._secrets.nested(hyperparams.to_nested(params))
+        self._tell_hidden("hyperparameters")
+        if self.dir:
+            try:
+                hyperparams.save(Path(self.dir), nested)
+            except OSError as error:
+                self._trouble.tell("hyperparams", f"hyperparams.yaml is not written: {describe(error)}")
+        self._hand_over(Record(self._step, now(), nested, kind=HYPERPARAMETERS))
+
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        """Log tags of the run: texts by name."""
+        if not isinstance(tags, Mapping):
+            self._tell_bad("log_tags", "tags", TypeError(f"tags are a mapping, not {type(tags).__name__}"))
+            return
+        texts = {to_text(name): to_text(value) for name, value in tags.items()}
+        hidden = self._secrets.nested(texts)
+        self._tell_hidden("tags")
+        self._hand_over(Record(self._step, now(), hidden, kind=TAGS))
+
+    def log_artifact(
+        self,
+        path: str | PathLike[str],
+        *,
+        name: str | None = None,
+        type: str | None = None,
+        step: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] | None = None,
+    ) -> Path | None:
+        """Keep a file, or a folder with all that is in it, with the run and in every tracker.
+
+        It is copied into the run folder before this returns.
+
+        :param name: by default the file's name without its suffix
+        :param type: what it is, such as ``"dataset"``; by default ``"artifact"``. ``"model"``
+            also puts it into the trackers' model registries
+        :param aliases: names for this version, such as ``"best"``
+        :return: the copy; None where it could not be made
+        """
+        at = self._step if step is None else self._valid_step(step)
+        try:
+            name = name or Path(path).stem
+            about = self._about(metadata), list(aliases or ())
+            kept = keep_artifact(self._place(), path, name, type or "artifact", at, *about)
+        except Exception as error:  # no such file, a full disk, a path that is none
+            self._tell_bad("log_artifact", name, error)
+            return None
+        self._hand_over(Record(at, now(), {name: kept}, kind=ARTIFACT))
+        return kept.path
+
+    def save_agent(
+        self,
+        agent: Any,
+        name: str = "agent",
+        *,
+        step: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] | None = None,
+    ) -> Path | None:
+        """Keep an agent, so that training can go on from it, as an artifact of type ``"agent"``.
+
+        :param agent: an SB3 algorithm, a torch module, or any object that can be pickled; the
+            metadata's ``load_by`` says how it is read back
+        :param aliases: names for this version, such as ``"best"``
+        :return: the file; None where it could not be written
+        """
+        return self._save(agent, name, "agent", step, metadata, aliases or ())
+
+    def save_policy(
+        self,
+        policy: Any,
+        name: str = "policy",
+        *,
+        step: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] | None = None,
+    ) -> Path | None:
+        """Keep a policy, also in the model registries of the trackers that have one.
+
+        :param policy: an SB3 policy or algorithm, a torch module, or any object that can be pickled
+        :param aliases: names for this version, such as ``"best"``
+        :return: the file; None where it could not be written
+        """
+        return self._save(policy, name, "model", step, metadata, aliases or ())
+
+    def _save(
+        self,
+        model: Any,
+        name: str,
+        type_: str,
+        step: int | None,
+        metadata: Mapping[str, Any] | None,
+        aliases: Sequence[str],
+    ) -> Path | None:
+        at = self._step if step is None else self._valid_step(step)
+        try:
+            folder = self._place()
+            path, load_by = save_model(model, new_place(folder, name, at), name)
+            about = {"class": type(model).__name__, "load_by": load_by, **self._about(metadata)}
+            kept = describe_artifact(folder, path, name, type_, about, list(aliases))
+        except Exception as error:  # what cannot be pickled, a full disk, the model's own code
+            self._tell_bad(f"save_{type_}", name, error)
+            return None
+        self._hand_over(Record(at, now(), {name: kept}, kind=ARTIFACT))
+        return path
+
+    def _about(self, metadata: Mapping[str, Any] | None) -> dict[str, Value]:
+        about: dict[str, Value] = self._secrets.nested(to_plain(dict(metadata or {})))
+        self._tell_hidden("metadata")
+        return about
+
+
+def _flat(metrics: Mapping[Any, Any], depth: int = 0) -> dict[Any, Any]:
+    """Nested metrics under names with slashes."""
+    flat: dict[Any, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
+            inner = _flat(value, depth + 1)
+            flat.update({f"{to_text(name)}/{to_text(key)}": item for key, item in inner.items()})
+        else:
+            flat[name] = value
+    return flat
