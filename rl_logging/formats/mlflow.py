@@ -1,23 +1,22 @@
 """MLflow: one request a dump, to a server or to a local SQLite store."""
 
 import os
-import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_logging.formats.base import History, Sender, with_digest
-from rl_logging.formats.mlflow_store import batches, check_address, connect, open_run, settings
+from rl_logging.formats.base import History, Sender
+from rl_logging.formats.mlflow_facts import Facts, count_all, counted
+from rl_logging.formats.mlflow_files import Files, milliseconds, shown_figures
+from rl_logging.formats.mlflow_store import batches, check_address, clean_key, connect, open_run, settings
 from rl_logging.formats.tracker import Tracker, message_line
 from rl_logging.record import METRICS, TEXT, Record
 from rl_logging.values import to_float, without_users
 from rl_logging.verdict import PARK, RETRY, SKIP, of_status
 
-_KEY_LENGTH = 250 - len("-12345678")  # MLflow's limit, less what a changed key gets
-_METRICS, _TAGS, _TAG_LENGTH = 1000, 100, 5000  # a request, a request, characters: the REST API's limits
-_PATH_BYTES = 200  # of a key that names a folder; file systems allow 255
+_METRICS = 1000  # a request: the REST API's limit
 _MESSAGES = 100  # a file, at most
 _LARGEST = sys.float_info.max  # what MLflow's stores make of an infinity
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
@@ -26,7 +25,9 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 class MLflowSender(Tracker):
     """Write records to an MLflow run.
 
-    Texts and messages are small files among the run's artifacts, each written once.
+    What is no number is among the run's artifacts (see :mod:`rl_logging.formats.mlflow_files`),
+    its parameters and tags, or the model registry. Of a histogram, the mean, the standard
+    deviation and the ends are metrics.
 
     :param experiment_name: by default ``$MLFLOW_EXPERIMENT_NAME``, else ``rl_logging``
     :param run_name: by default MLflow makes one up
@@ -64,7 +65,7 @@ class MLflowSender(Tracker):
         self.tags = tags
         self._client: Any = None
         self._mark = os.urandom(8).hex()
-        self._tagged: set[str] = set()
+        self._facts: Facts | None = None
         self._messages: list[Record] = []
 
     @classmethod
@@ -97,7 +98,10 @@ class MLflowSender(Tracker):
                 if not self.leave_open:
                     self.client.update_run(run_id, status="RUNNING")
                 return self.client.get_run(run_id)
-            return open_run(self.client, self._experiment_id(), self._mark, self.run_name, self.tags or {})
+            name = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "rl_logging"
+            # Without a location, MLflow puts a local store's artifacts into the current folder.
+            location = f"file://{self.local_folder / 'mlartifacts'}" if self._is_local else None
+            return open_run(self.client, name, location, self._mark, self.run_name, self.tags or {})
 
     @property
     def client(self) -> Any:
@@ -117,26 +121,31 @@ class MLflowSender(Tracker):
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(key, value, _milliseconds(record), record.step)
+            Metric(key, value, milliseconds(record), record.step)
             for record in records
             if record.kind == METRICS
             for key, value in self.taken(record).items()
         ]
         with settings():
+            self._facts = self._facts or Facts(self, self.client, run_id)
             for batch in batches(metrics, _METRICS):
                 self.client.log_batch(run_id, metrics=batch)
-            self._send_tags(run_id)
+            self._send_files(run_id, self._facts, records)
             for record in records:
-                if record.kind == METRICS:
-                    self._send_texts(run_id, record)
+                self._facts.log(record)
+            self._facts.name_keys()
             self._send_messages(run_id, [record for record in records if record.kind == TEXT])
+
+    def numbers(self, record: Record) -> dict[str, float]:
+        shown = shown_figures(record).items()
+        figures = {self.rename(key): self.held(figure, record.step) for key, figure in shown}
+        return {**figures, **super().numbers(record)}
 
     def held(self, value: float, step: int) -> float:
         return min(max(to_float(value), -_LARGEST), _LARGEST)
 
     def clean(self, key: str) -> str:
-        parts = re.sub(r"[^/\w.\- :]|(?:^|(?<=/))\.\.(?=[^/])", "_", key).split("/")
-        return "/".join(part for part in parts if part not in ("", ".", ".."))[:_KEY_LENGTH] or "_"
+        return clean_key(key)
 
     def finish(self, run: Any, status: str) -> None:
         with settings():
@@ -203,33 +212,24 @@ class MLflowSender(Tracker):
         keys = client.get_run(run_id).data.metrics
         return {key: [(m.step, m.value) for m in client.get_metric_history(run_id, key)] for key in keys}
 
+    def contents(self) -> dict[str, int]:
+        reference = self.reference() or self.located
+        with settings():
+            return count_all(self.client, reference["run_id"], self.tags or {}) if reference else {}
+
+    def expected_contents(self, records: Iterable[Record]) -> dict[str, int]:
+        return super().expected_contents(map(counted, records))
+
     @property
     def _is_local(self) -> bool:
         return self.address.startswith("sqlite:")
 
-    def _experiment_id(self) -> str:
-        name = self.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "rl_logging"
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        # Without a location, MLflow puts a local store's artifacts into the current folder.
-        location = f"file://{self.local_folder / 'mlartifacts'}" if self._is_local else None
-        return str(self.client.create_experiment(name, artifact_location=location))
-
-    def _send_tags(self, run_id: str) -> None:
-        """Say as tags which keys had to be renamed."""
-        from mlflow.entities import RunTag
-
-        renamed = {name: key for name, key in self.renamed().items() if name not in self._tagged}
-        tags = [RunTag(f"key of {name}"[:_KEY_LENGTH], key[:_TAG_LENGTH]) for name, key in renamed.items()]
-        for batch in batches(tags, _TAGS):
-            self.client.log_batch(run_id, tags=batch)
-        self._tagged.update(renamed)
-
-    def _send_texts(self, run_id: str, record: Record) -> None:
-        for key, text in self.texts(record).items():
-            path = key if len(key.encode()) <= _PATH_BYTES else with_digest(key[: _PATH_BYTES // 4], key)
-            self.client.log_text(run_id, text, f"text/{path}/step_{record.step}_{_milliseconds(record)}.txt")
+    def _send_files(self, run_id: str, facts: Facts, records: Sequence[Record]) -> None:
+        with Files(self) as files:
+            for record in records:
+                files.put(record)
+            files.send(self.client, run_id)
+            facts.log_files(files)
 
     def _send_messages(self, run_id: str, records: Sequence[Record]) -> None:
         """Write messages as a file, since a file cannot be appended to; sent again, it replaces itself."""
@@ -240,7 +240,3 @@ class MLflowSender(Tracker):
             self.client.log_text(run_id, "\n".join(map(message_line, waiting)), f"messages/{name}.txt")
             waiting = []
         self._messages = waiting
-
-
-def _milliseconds(record: Record) -> int:
-    return round(record.time * 1000)

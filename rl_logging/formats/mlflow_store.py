@@ -1,6 +1,7 @@
 """Reaching an MLflow store: its address, and limits on how long it is waited for."""
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -9,12 +10,15 @@ from typing import Any
 
 from rl_logging.formats.bounds import environment, is_home
 
+KEY_LENGTH = 250 - len("-12345678")  # MLflow's limit, less what a changed key gets
+TAG_LENGTH = 5000  # characters: the REST API's limit
 _MARK = "rl_logging.opened"  # the tag by which a run is found whose maker got no answer
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # it would do twice what takes effect without an answer
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -32,10 +36,17 @@ def connect(address: str | None) -> Any:
     return MlflowClient(tracking_uri=address)
 
 
-def open_run(client: Any, experiment_id: str, mark: str, name: str | None, tags: Mapping[str, str]) -> Any:
-    """Open a run, or find the one that was opened with the same mark: the answer may have been lost."""
-    found = client.search_runs([experiment_id], f"tags.`{_MARK}` = '{mark}'", max_results=1)
-    return found[0] if found else client.create_run(experiment_id, run_name=name, tags={**tags, _MARK: mark})
+def open_run(
+    client: Any, experiment: str, location: str | None, mark: str, name: str | None, tags: Mapping[str, str]
+) -> Any:
+    """Open a run, or find the one that was opened with the same mark: the answer may have been lost.
+
+    :param location: where the artifacts of a new experiment go
+    """
+    found = client.get_experiment_by_name(experiment)
+    identity = client.create_experiment(experiment, location) if found is None else found.experiment_id
+    runs = client.search_runs([str(identity)], f"tags.`{_MARK}` = '{mark}'", max_results=1)
+    return runs[0] if runs else client.create_run(str(identity), run_name=name, tags={**tags, _MARK: mark})
 
 
 def make_store(address: str) -> None:
@@ -66,6 +77,12 @@ def check_address(uri: str | None) -> None:
     if uri.startswith("file:") or ("://" not in uri and uri != "databricks"):
         allowed = "http://host:port, or sqlite:////folder/mlflow.db for a local file"
         raise ValueError(f"tracking_uri {uri!r} is a folder, which MLflow refuses; give {allowed}")
+
+
+def clean_key(key: str) -> str:
+    """A key with what MLflow refuses replaced."""
+    parts = re.sub(r"[^/\w.\- :]|(?:^|(?<=/))\.\.(?=[^/])", "_", key).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))[:KEY_LENGTH] or "_"
 
 
 def batches(entries: list[Any], size: int) -> list[list[Any]]:
