@@ -5,22 +5,28 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.bounds import environment, unpatched
-from rl_logging.formats.sessions import has_login, no_exit, online, set_aside
+from rl_logging.formats.sessions import no_exit, online, set_aside
 from rl_logging.formats.tracker import FINISHED, Tracker, check_init, check_mode, message_line
-from rl_logging.formats.wandb_log import WandBLog, all_logs, is_unsent, synced_step, wait_for_end
+from rl_logging.formats.wandb_about import WandBAbout
+from rl_logging.formats.wandb_contents import all_rows, contents, points
+from rl_logging.formats.wandb_log import (
+    AXIS_STEP,
+    STEP,
+    WandBLog,
+    all_logs,
+    is_unsent,
+    synced_step,
+    wait_for_end,
+)
+from rl_logging.formats.wandb_settings import has_key, settings
+from rl_logging.formats.wandb_values import WandBValues
 from rl_logging.record import Record
 from rl_logging.verdict import RETRY
 
-_HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")  # W&B's own, now and before
 _ENVIRONMENT = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # else it looks up its server
-_INIT_TIMEOUT_S = 20.0  # W&B's own is 90 s
-# W&B's own is 15 s, and what it has not written is lost with its process. This costs 0.3 %
-# of a core more than 1 s would.
-_FLUSH_S = 0.1
 
 
 class WandBSender(Tracker):
@@ -58,11 +64,12 @@ class WandBSender(Tracker):
         self.run_name = run_name
         self.mode = mode
         self.init = init
-        self._known: set[str] = set()
         self._log: WandBLog | None = None
-        self._number, self._rows, self._lines = -1, 0, 0  # of the last row; rows without one; messages
+        self._number, self._rows = -1, 0  # of the last row; rows without one
         self._first = 0  # W&B's number of a record is its own and this
-        self._there = 0  # the last record that W&B has from an earlier session
+        self._there = 0  # the last record whose row W&B has from an earlier session
+        self._sent = 0  # the last one that the user has sent with all that came before
+        self._opened: tuple[WandBAbout, WandBValues] | None = None
         self._replaces = False  # whether an earlier session's records are delivered again
 
     @classmethod
@@ -80,33 +87,53 @@ class WandBSender(Tracker):
             self.local_folder.mkdir(parents=True, exist_ok=True)
             if self._replaces:
                 self._set_aside()
-            run = wandb.init(**{**self._arguments(), "settings": self._settings(), **self.init})
+            run = wandb.init(**{**self._arguments(), "settings": settings(), **self.init})
         if self.owns_run:
-            run.define_metric("*", step_metric="global_step")
+            run.define_metric("*", step_metric=STEP)
             # A run that the user told us to go on with has rows of its own.
             self._first = self.located.get("first", 0) if self.located else run.starting_step
-            self._there = max(run.starting_step - 1, synced_step(self.located)) - self._first
+            self._sent = synced_step(self.located) - self._first
+            self._there = max(run.starting_step - 1 - self._first, self._sent)
         return run
 
     def emit(self, record: Record) -> None:
-        run = self.run
-        if self._is_there(record):
+        if not self._takes(record):
             return
-        row = {**self.taken(record), **self.texts(record)}
-        self._note_new(run, row.keys() - self._known)
+        rich = {self.rename(key): value for key, value in self._parts[1].of(record).items()}
+        row = {**self.taken(record), **self.texts(record), **rich}
+        if not row or self._is_there(record):
+            return
+        axis = self.rename(record.axis) if record.axis else ""
+        self._about.keys(row.keys(), axis, self.renamed())
         # Under the record's own number a repeated delivery changes nothing. Without one, W&B counts.
         number = self._first + record.seq if self.owns_run and record.seq else None
-        run.log({**row, "global_step": record.step}, step=number, commit=True)
+        row[AXIS_STEP if record.axis else STEP] = record.step
+        self.run.log(row, step=number, commit=True)
         if number is None:
             self._rows += 1
         else:
             self._number = max(self._number, number)
 
     def emit_text(self, record: Record) -> None:
-        run = self.run
-        if not self._is_there(record):
-            run.write_logs(message_line(record))
-            self._lines += 1
+        if self._takes(record) and not self._is_there(record):
+            self.run.write_logs(message_line(record))
+            self._about.handed["output_logger"] += 1
+
+    def emit_hyperparameters(self, record: Record) -> None:
+        if not self.run.disabled:
+            self._about.hyperparameters(record.values)
+
+    def emit_tags(self, record: Record) -> None:
+        if not self.run.disabled:
+            self._about.tags(record.values)
+
+    def emit_artifact(self, record: Record) -> None:
+        if self._takes(record):
+            self._about.artifacts(record)
+
+    def emit_provenance(self, record: Record) -> None:
+        if self._takes(record):
+            self._about.provenance(record)
 
     def clean(self, key: str) -> str:
         # W&B hides what begins with an underscore, and drops an empty key.
@@ -124,7 +151,7 @@ class WandBSender(Tracker):
             return True
         if self._log is None:
             self._log = WandBLog(self._run.settings.sync_file)
-        handed = self._number, self._rows, self._lines
+        handed = self._number, self._rows, self._about.handed
         return self._log.has(*handed) or self._log.read().has(*handed)
 
     # Continuing a run, and finding it again
@@ -175,25 +202,19 @@ class WandBSender(Tracker):
         return f"wandb leet {Path(found['log']).parent}" if found else None
 
     def read_back(self, reference: Mapping[str, Any]) -> History:
-        rows: dict[Any, dict[str, Any]] = {}
-        for log in all_logs(reference):
-            for number, row in WandBLog(log).rows():
-                # W&B numbers a user's rows anew in each session; ours are the same rows again.
-                rows[(log, number) if self.leave_open else number] = row
-        points: History = {}
-        for row in rows.values():
-            step = row.pop("global_step", 0)
-            for key, value in row.items():
-                if not key.startswith("_") and isinstance(value, (int, float)):
-                    points.setdefault(key, []).append((step, float(value)))
-        return points
+        return points(all_rows(reference, by_log=self.leave_open))
+
+    def contents(self) -> dict[str, int]:
+        found = self.reference() or self.located
+        rows = all_rows(found, by_log=self.leave_open) if found else ()
+        return contents(found, rows, self.init.get("tags") or ()) if found else {}
 
     @property
     def _project(self) -> str:
         return self.project or os.environ.get("WANDB_PROJECT") or "rl_logging"
 
     def _mode(self) -> str:
-        return self.mode or os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        return self.mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
 
     def _arguments(self) -> dict[str, Any]:
         continued = {"id": self.located["id"], "resume": "allow"} if self.located else {}
@@ -206,42 +227,23 @@ class WandBSender(Tracker):
             **continued,
         }
 
-    def _settings(self) -> Any:
-        import wandb
-
-        return wandb.Settings(
-            console="off",
-            silent=True,
-            x_disable_meta=True,
-            x_save_requirements=False,
-            disable_git=True,
-            disable_code=True,
-            init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT_S)),
-            x_transaction_log_flush_interval=_FLUSH_S,
-        )
-
     def _is_there(self, record: Record) -> bool:
         return 0 < record.seq <= self._there
+
+    def _takes(self, record: Record) -> bool:
+        return not self.run.disabled and not 0 < record.seq <= self._sent
+
+    @property
+    def _parts(self) -> tuple[WandBAbout, WandBValues]:
+        if self._opened is None:
+            about = WandBAbout(self.run, self.located, self.owns_run, self.refuse)
+            self._opened = about, WandBValues(self.run, about)
+        return self._opened
+
+    @property
+    def _about(self) -> WandBAbout:
+        return self._parts[0]
 
     def _set_aside(self) -> None:
         for log in filter(is_unsent, all_logs(self.located)):
             set_aside(self.name, log.parent)
-
-    def _note_new(self, run: Any, keys: set[str]) -> None:
-        """Tell W&B of keys that stand for the first time."""
-        if not self.owns_run:  # the user's other metrics keep the axis that they have
-            for key in keys:
-                if "*" not in key:
-                    run.define_metric(key, step_metric="global_step")
-        originals = self.renamed()
-        if not keys.isdisjoint(originals):
-            run.config.update({"original_keys": originals}, allow_val_change=True)
-        self._known |= keys
-
-
-def _has_key() -> bool:
-    """Whether W&B would find an API key, as it looks for one."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    told = urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
-    return has_login(Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), [told] if told else _HOSTS)

@@ -4,12 +4,16 @@ import glob
 import json
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rl_logging.formats.sessions import stands
 
+STEP = "global_step"  # in a row, the training step
+AXIS_STEP = "_axis_step"  # in its place, the step of a row that has another axis; W&B hides the name
+_OURS = (STEP.encode(), AXIS_STEP.encode())
 _BLOCK, _FILE_HEADER, _HEADER = 32768, 7, 7  # bytes
 _OFFLINE = "offline-"  # what an offline session's name begins with
 _END_TIMEOUT_S, _END_POLL_S = 10.0, 0.02
@@ -25,15 +29,15 @@ class WandBLog:
     def __init__(self, path: str | Path) -> None:
         self.last_step = -1  # W&B's own number of the last row
         self.rows_of_ours = 0
-        self.lines = 0  # messages
+        self.kinds: Counter[str] = Counter()  # how many entries of each kind
         self.has_end = False
         self._path = Path(path)
         self._position = _FILE_HEADER
         self._body = b""
 
-    def has(self, number: int, rows: int, lines: int) -> bool:
-        """Whether the row of a number, and so many rows of ours and messages, are among what was read."""
-        return self.last_step >= number and self.rows_of_ours >= rows and self.lines >= lines
+    def has(self, number: int, rows: int, kinds: Counter[str]) -> bool:
+        """Whether the row of a number, so many rows of ours, and so many entries of other kinds were read."""
+        return self.last_step >= number and self.rows_of_ours >= rows and self.kinds >= kinds
 
     def read(self) -> "WandBLog":
         """Take notice of what was written since the last call."""
@@ -53,22 +57,22 @@ class WandBLog:
                 yield entry
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The rows since the last call: W&B's number, what ``run.log`` was given, and W&B's own values."""
+        """The rows since the last call: W&B's number, what ``run.log`` was given, and W&B's own values.
+
+        A rich value is a mapping that says its ``_type``.
+        """
         for entry in self.entries():
             if entry.WhichOneof("record_type") == "history":
-                items = entry.history.item
-                row = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
-                yield entry.history.step.num, row
+                yield entry.history.step.num, _row(entry.history.item)
 
     def _note(self, entry: Any) -> None:
         kind = entry.WhichOneof("record_type")
         if kind == "history":
             self.last_step = entry.history.step.num
-            self.rows_of_ours += b"global_step" in self._body
-        elif kind == "output_logger":
-            self.lines += 1
+            self.rows_of_ours += any(name in self._body for name in _OURS)
         elif kind == "exit":
             self.has_end = True
+        self.kinds[kind] += 1
 
     def _pieces(self) -> Iterator[tuple[int, bytes]]:
         start, data = self._position, self._new()
@@ -91,6 +95,19 @@ class WandBLog:
                 return file.read()
         except FileNotFoundError:
             return b""
+
+
+def _row(items: Iterable[Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for item in items:
+        first, *rest = item.nested_key or [item.key]
+        place, name = (nested.setdefault(first, {}), "/".join(rest)) if rest else (row, first)
+        place[name] = json.loads(item.value_json)
+    for key, parts in nested.items():
+        is_rich = "_type" in parts
+        row.update({key: parts} if is_rich else {f"{key}/{name}": value for name, value in parts.items()})
+    return row
 
 
 def all_logs(reference: Mapping[str, Any]) -> list[Path]:
