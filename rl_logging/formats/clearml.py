@@ -10,26 +10,22 @@ from typing import Any
 
 from rl_logging.formats.base import History, Sender, with_digest
 from rl_logging.formats.bounds import environment, quiet, unpatched
+from rl_logging.formats.clearml_files import add_artifacts, add_parameters, add_provenance, add_tags
 from rl_logging.formats.clearml_session import (
     NOTHING_AUTOMATIC,
     ClearMLSession,
     forget_parents_task,
     is_offline,
-    seed_kept,
+    mark_ended,
+    task_class,
 )
+from rl_logging.formats.clearml_values import prepare
 from rl_logging.formats.sessions import no_exit, online, signals_kept
-from rl_logging.formats.tracker import FINISHED, KILLED, Tracker, check_init, message_line
+from rl_logging.formats.tracker import Tracker, check_init, message_line
 from rl_logging.record import Record
-from rl_logging.values import to_float
+from rl_logging.values import is_rich, to_float
 
 _TITLE = "metrics"  # of a key without a slash
-_RETRIES = dict.fromkeys(("total", "connect", "read", "redirect", "status"), 1)
-# One retry, because Task.init waits for 240; threads, because the reporting process that it
-# forks makes close() take minutes.
-_OVERRIDES = {
-    "sdk": {"development": {"report_use_subprocess": False, "store_uncommitted_code_diff": False}},
-    "api": {"http": {"retries": {**_RETRIES, "backoff_factor": 1.0, "backoff_max": 5.0}}},
-}
 _FLUSH_S = 1.0  # ClearML itself writes every 5 s
 _LINE = "[step "  # what a line of ours begins with
 
@@ -73,7 +69,7 @@ class ClearMLSender(Tracker):
         self.tags = tags
         self.offline = offline
         self.init = init
-        self._numbers, self._lines = 0, 0  # handed over
+        self._events, self._lines = 0, 0  # handed over
         self._session: ClearMLSession | None = None  # of a task of ours
         self._flushed = 0.0
         self._replaces = False  # whether an earlier session's records are delivered again
@@ -93,33 +89,41 @@ class ClearMLSender(Tracker):
 
     def open(self) -> Any:
         forget_parents_task()
-        with self._bounds(), signals_kept(), no_exit():
-            from clearml import Task
-            from clearml.config import config_obj
-            from clearml.utilities.check_updates import CheckPackageUpdates
-
-            config_obj.set_overrides(_OVERRIDES)
-            CheckPackageUpdates._package_version_checked = True  # else a thread asks its server
-            if self._is_offline:
-                Task.set_offline(offline_mode=True)
-            with seed_kept(Task):
-                task = Task.init(**{**self._task_arguments(), **self._continued(Task), **self.init})
+        with self._bounds(), signals_kept(), no_exit(), task_class(self._is_offline) as task_type:
+            task = task_type.init(**{**self._task_arguments(), **self._continued(task_type), **self.init})
         if self.owns_run and self._is_offline:
             self._session = ClearMLSession(str(task.get_offline_mode_folder()))
         return task
 
     def emit(self, record: Record) -> None:
-        logger = self._logger()
-        numbers = self.taken(record)
+        task, step = self._task(), record.step
+        rich = {self.rename(key): value for key, value in record.values.items() if is_rich(value)}
+        reports, words = prepare(task, rich, step)
+        numbers, logger = self.taken(record), task.get_logger()
         for key, value in numbers.items():
             title, _, series = key.partition("/")
-            logger.report_scalar(title, series, value=value, iteration=record.step)
-        self._numbers += len(numbers)
-        for key, text in self.texts(record).items():
-            self._report(logger, f"{_LINE}{record.step}] {key}: {text}")
+            logger.report_scalar(title, series, value=value, iteration=step)
+        for report in reports:
+            report(logger)
+        self._events += len(numbers) + len(reports)
+        for key, text in {**self.texts(record), **words}.items():
+            self._report(logger, f"{_LINE}{step}] {key}: {text}")
 
     def emit_text(self, record: Record) -> None:
-        self._report(self._logger(), message_line(record))
+        self._report(self._task().get_logger(), message_line(record))
+
+    def emit_hyperparameters(self, record: Record) -> None:
+        add_parameters(self._task(), record.values)
+
+    def emit_tags(self, record: Record) -> None:
+        add_tags(self._task(), record.values)
+
+    def emit_artifact(self, record: Record) -> None:
+        for name in add_artifacts(self._task(), record.values, record.step):
+            self.refuse(name, record.step, "its file is not in the run folder any more")
+
+    def emit_provenance(self, record: Record) -> None:
+        add_provenance(self._task(), record.values, owns_task=self.owns_run)
 
     def held(self, value: float, step: int) -> float | None:
         number = to_float(value)
@@ -137,16 +141,13 @@ class ClearMLSender(Tracker):
             return
         with self._bounds():
             run.close()
-        if self._session is not None:
-            if not self._is_written():  # ClearML says nothing of a full disk
-                raise RuntimeError(f"ClearML has not written all into {self._session.folder}")
-        elif status == KILLED:
-            run.stopped(force=True, status_reason="training was killed")
-        elif status != FINISHED:
-            run.mark_failed(force=True, status_reason="training failed")
+        if self._session is None:
+            mark_ended(run, status)
+        elif not self._is_written():  # ClearML says nothing of a full disk
+            raise RuntimeError(f"ClearML has not written all into {self._session.folder}")
 
     def settle(self) -> bool:
-        if self._run is None or self._closed or not (self._numbers or self._lines):
+        if self._run is None or self._closed or not (self._events or self._lines):
             return True
         if time.monotonic() - self._flushed > _FLUSH_S:
             self._run.flush()  # only asks for it
@@ -191,6 +192,10 @@ class ClearMLSender(Tracker):
         folder = reference["folder"]  # a server gives a sample of the points, at most
         return ClearMLSession(folder).points() if folder else {}
 
+    def contents(self) -> dict[str, int]:
+        folder = {**self.located, **self.reference()}.get("folder")
+        return ClearMLSession(folder).contents() if folder else {}
+
     @property
     def _is_offline(self) -> bool:
         return is_offline() if self.offline is None else self.offline
@@ -208,14 +213,8 @@ class ClearMLSender(Tracker):
             yield
 
     def _task_arguments(self) -> dict[str, Any]:
-        return {
-            "project_name": self._project,
-            "task_name": self.task_name or "run",
-            "tags": self.tags,
-            "reuse_last_task_id": False,
-            "output_uri": False,
-            **NOTHING_AUTOMATIC,
-        }
+        named = {"project_name": self._project, "task_name": self.task_name or "run", "tags": self.tags}
+        return {**named, **NOTHING_AUTOMATIC}
 
     def _continued(self, task: Any) -> dict[str, Any]:
         """The arguments by which an earlier task is continued, where it can be."""
@@ -234,17 +233,18 @@ class ClearMLSender(Tracker):
         # True in place of 0 would shift every iteration by one.
         return {"reuse_last_task_id": identity, "continue_last_task": 0}
 
-    def _logger(self) -> Any:
+    def _task(self) -> Any:
         run = self.run
         if type(run).current_task() is not run:  # it would be lost without a word
             raise RuntimeError("the ClearML task is closed")
-        return run.get_logger()
+        return run
 
     def _report(self, logger: Any, line: str) -> None:
-        logger.report_text(line, print_console=False)
+        # Where a text goes on in a line that looks like another one's first, it is moved to the right.
+        logger.report_text(line.replace(f"\n{_LINE}", f"\n {_LINE}"), print_console=False)
         self._lines += line.count(_LINE)
 
     def _is_written(self) -> bool:
         if self._session is not None:
-            return self._session.has(self._numbers, self._lines)
+            return self._session.has(self._events, self._lines)
         return not self._run._reporter.events_waiting()
