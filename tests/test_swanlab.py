@@ -1,5 +1,6 @@
 """SwanLab, offline and local, read back from its own log."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,20 @@ def test_one_run_can_follow_another(tmp_path: Path) -> None:
         output.close()
 
         assert output.history() == {"a": [(1, 1.0)]}
+
+
+def test_a_run_leaves_no_thread(tmp_path: Path) -> None:
+    """Of a hundred runs in one program, those that are over must not keep the next from starting."""
+    before = set(threading.enumerate())
+    for name in ("one", "two"):
+        output = output_in(tmp_path / name)
+        output.write({"a": 1.0}, {"a": ()}, 1)
+        output.close()
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(10)
+
+    assert [thread for thread in left if thread.is_alive()] == []
 
 
 def test_messages_are_texts(tmp_path: Path) -> None:

@@ -10,21 +10,22 @@ from typing import Any
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.bounds import quiet, unpatched
 from rl_logging.formats.sessions import no_exit, online, set_aside, stands
-from rl_logging.formats.tracker import FAILED, FINISHED, KILLED, Tracker, check_init, check_mode, message_line
+from rl_logging.formats.swanlab_log import configuration, contents, points
+from rl_logging.formats.swanlab_records import SwanLabRecords
+from rl_logging.formats.tracker import FAILED, FINISHED, KILLED, check_init, check_mode
 from rl_logging.record import Record
-from rl_logging.values import to_float
 
-_KEY_LENGTH = 512 - len("-12345678")  # SwanLab's limit, less what a changed key gets
-_LARGEST_STEP = 1 << 48
 _STATES = {FINISHED: "success", FAILED: "crashed", KILLED: "aborted"}
 _PROBES = ("hardware", "runtime", "requirements", "git", "swanlab", "monitor")
 
 
-class SwanLabSender(Tracker):
+class SwanLabSender(SwanLabRecords):
     """Write records to a SwanLab run; offline, unless an API key is found.
 
     SwanLab cannot hold a negative step, nor a second value of a key at a step: the first
-    one stays. One process holds one run at a time.
+    one stays. What is no number gets its kind into its name, ``eval/episode (video)``.
+    Hyperparameters, tags and provenance are in the run's configuration; artifacts and models
+    are among its files, with a text each. One process holds one run at a time.
 
     :param project: by default ``rl_logging``
     :param run_name: the run's name
@@ -41,7 +42,6 @@ class SwanLabSender(Tracker):
 
     name = "swanlab"
     package = "swanlab"
-    limit = "SwanLab holds one value of a key at a step, and steps from 0 to 2**48"
 
     def __init__(
         self,
@@ -60,9 +60,6 @@ class SwanLabSender(Tracker):
         self.run_name = run_name
         self.mode = mode
         self.init = init
-        self._last_steps: dict[str, int] = {}
-        self._messages = 0
-        self._handed = False  # whether anything was handed over
         self._replaces = False  # whether an earlier session's records are delivered again
 
     @classmethod
@@ -79,13 +76,16 @@ class SwanLabSender(Tracker):
         with unpatched(), quiet(), no_exit():
             import swanlab
 
-            for session in self._sessions(self.located) if self._replaces else ():
+            earlier = self._sessions(self.located) if self.located else []
+            # SwanLab sends a configuration as a whole: what stands is to stay.
+            before = {} if self._replaces else configuration(earlier)
+            for session in earlier if self._replaces else ():
                 set_aside(self.name, session)
             continued = {"id": self.located["id"], "resume": "allow"} if self.located else {}
             settings = swanlab.Settings(
                 interactive=False, terminal={"proxy_type": "none"}, probe=dict.fromkeys(_PROBES, False)
             )
-            return swanlab.init(
+            run = swanlab.init(
                 **{
                     "project": self._project,
                     "name": self.run_name,
@@ -96,47 +96,14 @@ class SwanLabSender(Tracker):
                     **self.init,
                 }
             )
-
-    def emit(self, record: Record) -> None:
-        run = self.run
-        import swanlab
-
-        texts = {key: swanlab.Text(text) for key, text in self.texts(record).items()}
-        row = {**self.taken(record), **texts}
-        for key in list(row):
-            # The numbers of such a step are out already.
-            if self._last_steps.get(key) == record.step or self.held(0.0, record.step) is None:
-                self.refuse(key, record.step, self.limit)
-                del row[key]
-        if not row:
-            return
-        if not self.renamed().keys().isdisjoint(row.keys() - self._last_steps.keys()):
-            run.config.update({"original_keys": self.renamed()})
-        run.log(row, step=record.step)
-        self._last_steps.update(dict.fromkeys(row, record.step))
-        self._handed = True
-
-    def emit_text(self, record: Record) -> None:
-        run = self.run
-        import swanlab
-
-        self._messages += 1
-        # A step holds one text. The record's own number is the same in a repeated delivery.
-        number = record.seq or self._messages
-        run.log({"messages": swanlab.Text(message_line(record))}, step=number)
-        self._handed = True
-
-    def held(self, value: float, step: int) -> float | None:
-        return to_float(value) if 0 <= step <= _LARGEST_STEP else None
-
-    def clean(self, key: str) -> str:
-        # SwanLab strips these itself, so that two keys would meet, and hides its own prefix.
-        key = "".join(c if c.isprintable() else "_" for c in key).strip("/. ")
-        return key.removeprefix("__swanlab__")[:_KEY_LENGTH] or "key"
+            if before:
+                run.config.update({name: value for name, value in before.items() if name not in run.config})
+            return run
 
     def finish(self, run: Any, status: str) -> None:
         if self.owns_run:
             with quiet():
+                _stop_watching(run)
                 run.finish(state=_STATES[status], error=None if status == FINISHED else f"training {status}")
 
     def settle(self) -> bool:
@@ -179,24 +146,15 @@ class SwanLabSender(Tracker):
         return f"swanlab watch {self._logs}" if self._mode == "local" else None
 
     def read_back(self, reference: Mapping[str, Any]) -> History:
-        from swanlab.proto.swanlab.record.v1.record_pb2 import Record as Entry
-        from swanlab.sdk.internal.core_python.store import DataStoreReader
+        return points(self._sessions(reference))
 
-        points: dict[str, dict[int, float]] = {}
-        for log in (log for folder in self._sessions(reference) for log in folder.glob("run-*.swanlab")):
-            reader = DataStoreReader()
-            reader.open(str(log))
-            for body in reader:
-                entry = Entry.FromString(body)
-                if entry.WhichOneof("record_type") == "scalar":
-                    scalar = entry.scalar
-                    points.setdefault(scalar.key, {}).setdefault(scalar.step, scalar.value.number)
-            reader.close()
-        return {key: list(values.items()) for key, values in points.items()}
+    def contents(self) -> dict[str, int]:
+        reference = self.reference() or self.located
+        return contents(self._sessions(reference)) if reference else {}
 
     def expected(self, records: Iterable[Record]) -> History:
-        points = super().expected(records)
-        return {key: _first_of_each_step(values) for key, values in points.items()}
+        expected = super().expected(records)
+        return {key: _first_of_each_step(values) for key, values in expected.items()}
 
     def _sessions(self, reference: Mapping[str, Any]) -> list[Path]:
         """The folders of all sessions of a run that are not set aside, the oldest first."""
@@ -215,6 +173,17 @@ class SwanLabSender(Tracker):
     @property
     def _logs(self) -> Path:
         return Path(self.folder) if self.folder else Path.cwd() / "swanlog"
+
+
+def _stop_watching(run: Any) -> None:
+    """End the thread that waits for changes of saved files, which SwanLab leaves behind if there were none.
+
+    Each holds one of the 128 places that Linux gives a user for such things.
+    """
+    watcher = getattr(getattr(run, "_core", None), "_watcher", None)
+    observer = getattr(watcher, "_observer", None)
+    if observer is not None and not observer.is_alive():
+        observer.stop()
 
 
 def _has_key() -> bool:
