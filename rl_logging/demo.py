@@ -111,7 +111,8 @@ def _logged(plan: Plan, arguments: dict[str, Any], callbacks: list[Any]) -> list
 
 
 def _report(plan: Plan, outputs: list[Sender], screen: Console) -> int:
-    from rl_logging.demo_report import table, tree
+    from rl_logging.contents import count
+    from rl_logging.demo_report import contents, table, tree
     from rl_logging.plots import learning_curve
     from rl_logging.readers import Comparison, compare, journal_history, read_records
 
@@ -122,6 +123,7 @@ def _report(plan: Plan, outputs: list[Sender], screen: Console) -> int:
     comparisons = [compare(output, records) for output in outputs]
     screen.print(tree(plan.folder))
     screen.print(table([Comparison("journal", history), *comparisons], _RETURN))
+    screen.print(contents(comparisons, count(records)))
     screen.print(f"Learning curve: {picture}")
     for output in outputs:
         if command := output.viewer():
@@ -134,6 +136,8 @@ def _train(plan: Plan, logger: Any, callbacks: list[Any]) -> None:
     from stable_baselines3.common.callbacks import EvalCallback
     from stable_baselines3.common.env_util import make_vec_env
 
+    from rl_logging import demo_values
+
     algorithm = getattr(stable_baselines3, plan.algorithm.upper())
     model = algorithm("MlpPolicy", plan.environment, seed=plan.seed, device="cpu")
     model.set_logger(logger)
@@ -143,7 +147,9 @@ def _train(plan: Plan, logger: Any, callbacks: list[Any]) -> None:
         eval_freq=_EVAL_STEPS,
         verbose=0,
     )
-    model.learn(plan.timesteps, callback=[evaluation, *callbacks], progress_bar=sys.stdout.isatty())
+    callbacks = [evaluation, *demo_values.callbacks(plan.environment, plan.timesteps), *callbacks]
+    model.learn(plan.timesteps, callback=callbacks, progress_bar=sys.stdout.isatty())
+    demo_values.log(model, logger, plan.environment, plan.seed)
 
 
 def _offline(plan: Plan) -> dict[str, Any]:

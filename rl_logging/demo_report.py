@@ -2,17 +2,23 @@
 
 from pathlib import Path
 
+from rich import box
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from rl_logging.contents import KINDS
 from rl_logging.readers import Comparison
 
 
 def _without(comparison: Comparison) -> str:
-    """What an output was never to hold, in words."""
-    parts = {"excluded": comparison.excluded, "beyond its limits": comparison.beyond_limits}
+    """What an output was never to hold, or holds besides, in words."""
+    parts = {
+        "excluded": comparison.excluded,
+        "beyond its limits": max(comparison.beyond_limits, 0),
+        "of its own, for histograms": max(-comparison.beyond_limits, 0),
+    }
     words = ", ".join(f"{count} points {why}" for why, count in parts.items() if count)
     return f" ({words})" if words else ""
 
@@ -27,6 +33,20 @@ def tree(folder: Path) -> Tree:
             shown.add(Text(f"{path.name}/  {len(files)} files, {size}"))
         else:
             shown.add(Text(f"{path.name}  {decimal(path.stat().st_size)}"))
+    return shown
+
+
+def contents(comparisons: list[Comparison], records: dict[str, int]) -> Table:
+    """What each tracker holds besides numbers, by kind.
+
+    :param records: what the journal has
+    """
+    columns = {"journal": records, **{c.output: c.contents for c in comparisons if c.contents}}
+    shown = Table("kind", title="Besides numbers", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in columns:
+        shown.add_column(name, justify="right", overflow="fold")
+    for kind in (kind for kind in KINDS if records.get(kind)):
+        shown.add_row(kind, *(str(counts.get(kind, 0)) for counts in columns.values()))
     return shown
 
 
