@@ -13,6 +13,7 @@ _MODES = {
     "ppo": "PPO on CartPole with all outputs and with none",
     "catch-up": "how fast MLflow gets a run that was trained without it",
     "journal": "appending to the journal, following it, opening it again",
+    "media": "what taking a video and a large histogram costs, against writing the same bytes",
     "outage": "memory, time and completeness when MLflow is down for a million records",
 }
 

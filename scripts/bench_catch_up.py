@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Deliver the same run by both, in turns."""
-    rounds, records = (1, 100) if options.quick else (options.rounds or 3, options.records or 10_000)
+    rounds, records = (1, 100) if options.quick else (options.rounds or 1, options.records or 10_000)
     progress(f"writing a run of {records:,} records")
     with configure(folder / "run", []) as logger:
         log(logger, _SCALARS, records)
