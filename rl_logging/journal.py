@@ -53,9 +53,9 @@ class Journal:
         self._pid = os.getpid()
         self._dirty = threading.Event()
         self._syncer: threading.Thread | None = None
-        last = last_record(self.path)
+        last, last_trained = last_record(self.path), last_record(self.path, axis="")
         self.last_seq = last.seq if last else 0
-        self.last_step = last.step if last else 0
+        self.last_step = last_trained.step if last_trained else 0
         self._time = round(last.time + 0.001, 3) if last else 0.0  # later than all that is there
         self._step_then = self.last_step  # that of the newest record at that time
         self.error: OSError | None = None
@@ -92,7 +92,9 @@ class Journal:
             record.axis,
         )
         line = encode(record)
-        self.last_seq, self.last_step = record.seq, record.step
+        self.last_seq = record.seq
+        if not record.axis:
+            self.last_step = record.step
         self._waiting.append(line)
         self._waiting_bytes += len(line)
         self.retry()
@@ -191,9 +193,10 @@ def read(path: str | Path, on_damage: Callable[[int, JournalError], None] | None
                 on_damage(number, error)
 
 
-def last_record(path: Path) -> Record | None:
+def last_record(path: Path, axis: str | None = None) -> Record | None:
     """The last record that can be read, found from the file's end.
 
+    :param axis: only of this one; empty for the training step
     :raises OSError: there is no such file
     """
     rest = b""
@@ -202,9 +205,11 @@ def last_record(path: Path) -> Record | None:
         rest = lines[0]
         for line in reversed(lines if start == 0 else lines[1:]):
             try:
-                return decode(line)
+                record = decode(line)
             except JournalError:
                 continue  # damaged: the one before it counts on
+            if axis is None or record.axis == axis:
+                return record
     return None
 
 

@@ -61,9 +61,9 @@ def _without_superseded(records: Sequence[Record]) -> list[Record]:
     for record in records:
         if record.kind == LIFECYCLE and record.values.get("event") == RESUMED:
             is_resumed = True
-        elif record.kind == METRICS:
+        elif record.kind == METRICS and not record.axis:
             if is_resumed and last_step is not None and record.step < last_step:
-                kept = [old for old in kept if old.kind != METRICS or old.step < record.step]
+                kept = [old for old in kept if old.kind != METRICS or old.axis or old.step < record.step]
             last_step, is_resumed = record.step, False
         kept.append(record)
     return kept

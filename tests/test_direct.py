@@ -21,6 +21,7 @@ from stable_baselines3 import PPO
 
 from rl_logging import Histogram, Logger, Table, configure
 from rl_logging.journal import read
+from rl_logging.readers import read_records
 from rl_logging.record import Record
 
 PLANTED = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGH"
@@ -264,6 +265,52 @@ def test_an_object_is_read_back_by_pickle(logger: Logger) -> None:
 
     assert path is not None
     assert pickle.loads(path.read_bytes()) == {"type": "ppo", "notes": "demo"}
+
+
+def test_the_console_says_what_was_kept(tmp_path: Path) -> None:
+    """Whoever looks at ``train.log`` finds what is not in it."""
+    with configure(tmp_path, ["log"]) as logger:
+        logger.log_hyperparams({"lr": 0.1, "net": {"width": 8}})
+        logger.save_agent({"a": 1}, step=7)
+
+    text = (tmp_path / "train.log").read_text()
+    assert "INFO  hyperparameters (hyperparams.yaml): lr, net\n" in text
+    assert "INFO  agent agent: artifacts/agent/step_7/agent.pkl\n" in text
+
+
+def test_what_produces_a_run_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two years later nobody knows which commit it was."""
+    monkeypatch.delenv("RL_LOGGING_PROVENANCE")
+    with configure(tmp_path / "on", []):
+        pass
+    with configure(tmp_path / "off", [], provenance=False):
+        pass
+
+    (record,) = (r for r in read(tmp_path / "on" / "journal.jsonl") if r.kind == "provenance")
+    assert {"command", "python", "host", "packages"} <= record.values["provenance"].keys()
+    assert "numpy==" in record.values["packages"].path.read_text()
+    assert not (tmp_path / "off" / "provenance").exists()
+
+
+def test_a_wrong_choice_of_provenance_is_refused(tmp_path: Path) -> None:
+    """It may have been meant to keep the code."""
+    with pytest.raises(ValueError, match="provenance is True, False or 'code', not 'all'"):
+        configure(tmp_path, [], provenance="all")
+
+
+def test_a_run_goes_on_from_the_training_step(tmp_path: Path) -> None:
+    """Not from another axis, whose values are larger or smaller."""
+    with configure(tmp_path, []) as logger:
+        logger.define_metric("ray/*", "ray/step")
+        logger.record("loss", 1.0)
+        logger.record("ray/step", 9000)
+        logger.dump(5)
+    with configure(tmp_path, []) as logger:
+        resumed_from = logger.resumed_from
+        logger.log_metrics({"loss": 2.0}, 3)
+
+    kept = [(r.axis, r.step) for r in read_records(tmp_path) if r.kind == "metrics"]
+    assert (resumed_from, kept) == (5, [("ray/step", 9000), ("", 3)])
 
 
 # Bad input

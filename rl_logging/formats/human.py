@@ -23,6 +23,7 @@ from rl_logging import texttable
 from rl_logging.appendfile import AppendFile
 from rl_logging.formats.base import History, Sender
 from rl_logging.formats.sb3 import OutputFormat
+from rl_logging.hyperparams import FILE_NAME
 from rl_logging.record import Record
 from rl_logging.texttable import Layout, keep_both_ends, keep_start, visible
 from rl_logging.values import Value, number_text, short_text, to_float
@@ -84,12 +85,22 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
         self._write(texttable.draw(rows, widths, f"step {record.step}", self._clock(record)))
 
     def emit_text(self, record: Record) -> None:
+        self._say(record, record.values["message"], record.values["level"])
+
+    def _say(self, record: Record, message: str, level: str = "info") -> None:
         # Lines after the first are indented, so that no message can pass for a table.
-        lines = record.values["message"].expandtabs(4).split("\n")
-        text = "\n  ".join(map(visible, lines))
+        text = "\n  ".join(map(visible, message.expandtabs(4).split("\n")))
         if self.own_file:
-            text = f"{self._clock(record)} {record.values['level'].upper():5} {text}"
+            text = f"{self._clock(record)} {level.upper():5} {text}"
         self._write(text + "\n")
+
+    def emit_hyperparameters(self, record: Record) -> None:
+        names = ", ".join(record.values)
+        self._say(record, f"hyperparameters ({FILE_NAME}): {names}")
+
+    def emit_artifact(self, record: Record) -> None:
+        for name, value in record.values.items():
+            self._say(record, f"{value.about.get('type', 'artifact')} {name}: {value.file}")
 
     def rename(self, key: str) -> str:
         if (shown := self._names.get(key)) is None:
