@@ -39,6 +39,35 @@ class _LoggingCallback(BaseCallback):
         return True
 
 
+class _EverySteps(_LoggingCallback):
+    """One that acts every so many steps of training.
+
+    :param every_steps: how many
+    :raises ValueError: it is below 1
+    """
+
+    def __init__(self, every_steps: int) -> None:
+        super().__init__()
+        if every_steps < 1:
+            raise ValueError(f"every_steps is at least 1, not {every_steps!r}")
+        self._every_steps = every_steps
+        self._last_at: int | None = None
+
+    def _on_training_start(self) -> None:
+        _ = self.ours  # else it would be missed in the middle of training
+        now = self.num_timesteps
+        self._last_at = now if self._last_at is None else min(self._last_at, now)  # steps may begin anew
+
+    def _on_step(self) -> bool:
+        if self._last_at is None or self.num_timesteps - self._last_at >= self._every_steps:
+            self._last_at = self.num_timesteps
+            self._act()
+        return True
+
+    def _act(self) -> None:
+        raise NotImplementedError
+
+
 class RunInfoCallback(_LoggingCallback):
     """Log the hyperparameters of the model that is trained, when training begins.
 
@@ -59,7 +88,7 @@ class RunInfoCallback(_LoggingCallback):
         )
 
 
-class EvalVideoCallback(_LoggingCallback):
+class EvalVideoCallback(_EverySteps):
     """Film an evaluation episode every so many steps. It needs no screen.
 
     :param env: the environment to evaluate in, made with ``render_mode="rgb_array"``
@@ -81,29 +110,17 @@ class EvalVideoCallback(_LoggingCallback):
         fps: float | None = None,
         deterministic: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(every_steps)
         if env.render_mode != "rgb_array":
             raise ValueError(f"a filmed environment has render_mode='rgb_array', not {env.render_mode!r}")
-        if every_steps < 1 or max_frames < 1:
-            raise ValueError(f"every_steps and max_frames are at least 1, not {every_steps}, {max_frames}")
-        self._env, self._every_steps, self._key = env, every_steps, key
+        if max_frames < 1:
+            raise ValueError(f"max_frames is at least 1, not {max_frames!r}")
+        self._env, self._key = env, key
         self._max_frames, self._deterministic = max_frames, deterministic
         metadata = env.get_attr("metadata", 0)[0] or {}
         self._fps = fps or float(metadata.get("render_fps") or 30)
-        self._last_at: int | None = None
 
-    def _on_training_start(self) -> None:
-        _ = self.ours  # else it would be missed in the middle of training
-        if self._last_at is None:
-            self._last_at = self.num_timesteps
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps - (self._last_at or 0) >= self._every_steps:
-            self._last_at = self.num_timesteps
-            self._film()
-        return True
-
-    def _film(self) -> None:
+    def _act(self) -> None:
         if self.model.get_vec_normalize_env() is not None:
             sync_envs_normalization(self.training_env, self._env)
         observation: Any = self._env.reset()
@@ -132,7 +149,7 @@ class EvalVideoCallback(_LoggingCallback):
         self.ours.log_metrics(values, self.num_timesteps)
 
 
-class CheckpointArtifactCallback(_LoggingCallback):
+class CheckpointArtifactCallback(_EverySteps):
     """Keep the model every so many steps as an artifact, as long as it is one of the best.
 
     Judged by the mean return of the last episodes; as ``callback_after_eval`` of SB3's
@@ -146,23 +163,15 @@ class CheckpointArtifactCallback(_LoggingCallback):
     """
 
     def __init__(self, every_steps: int, keep_best: int = 3, *, name: str = "checkpoint") -> None:
-        super().__init__()
-        if every_steps < 1 or keep_best < 1:
-            raise ValueError(f"every_steps and keep_best are at least 1, not {every_steps}, {keep_best}")
-        self._every_steps, self._keep_best, self._name = every_steps, keep_best, name
+        super().__init__(every_steps)
+        if keep_best < 1:
+            raise ValueError(f"keep_best is at least 1, not {keep_best!r}")
+        self._keep_best, self._name = keep_best, name
         self._kept: list[tuple[float, int, Path]] = []  # the best first
         self._dropped: list[Path] = []
-        self._last_at = 0
 
-    def _on_training_start(self) -> None:
-        _ = self.ours
-        self._last_at = min(self._last_at, self.num_timesteps)  # another model may begin anew
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps - self._last_at >= self._every_steps:
-            self._last_at = self.num_timesteps
-            self._keep(self._value())
-        return True
+    def _act(self) -> None:
+        self._keep(self._value())
 
     def _on_training_end(self) -> None:
         self._clean()
@@ -177,14 +186,10 @@ class CheckpointArtifactCallback(_LoggingCallback):
     def _keep(self, value: float) -> None:
         if len(self._kept) == self._keep_best and value <= self._kept[-1][0]:
             return
-        is_best = not self._kept or value > self._kept[0][0]
         about = {"return": value if np.isfinite(value) else None, "step": self.num_timesteps}
+        aliases = ["best"] if not self._kept or value > self._kept[0][0] else []
         path = self.ours.save_agent(
-            self.model,
-            self._name,
-            step=self.num_timesteps,
-            metadata=about,
-            aliases=["best"] if is_best else [],
+            self.model, self._name, step=self.num_timesteps, metadata=about, aliases=aliases
         )
         if path is not None:
             self._kept = sorted([*self._kept, (value, -self.num_timesteps, path)], reverse=True)

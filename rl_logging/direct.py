@@ -128,7 +128,10 @@ class DirectLogger(JournaledLogger):
         if self.dir:
             try:
                 hyperparams.save(Path(self.dir), nested)
-            except OSError as error:
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # a full disk; or somebody has edited it, and it is no YAML
                 self._trouble.tell("hyperparams", f"hyperparams.yaml is not written: {describe(error)}")
         self._hand_over(Record(self._step, now(), nested, kind=HYPERPARAMETERS))
 
@@ -164,7 +167,7 @@ class DirectLogger(JournaledLogger):
         """
         at = self._step if step is None else self._valid_step(step)
         try:
-            name = name or Path(path).stem
+            name = self._secrets.text(name or Path(path).stem)
             about = self._about(metadata), list(aliases or ())
             kept = keep_artifact(self._place(), path, name, type or "artifact", at, *about)
         except Exception as error:  # no such file, a full disk, a path that is none

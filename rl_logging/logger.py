@@ -190,6 +190,8 @@ class Logger(DirectLogger):
             return
         if self._provenance is not None:
             self._provenance.join(_PROVENANCE_S)
+            if self._provenance.is_alive():
+                self._trouble.tell("provenance", "log_provenance: the run ended before all was collected")
         with self._turn:
             outputs = self._fanout.current(self.output_formats)
             self._pid = None

@@ -109,6 +109,18 @@ def test_an_evaluation_is_filmed(tmp_path: Path) -> None:
     assert shots[0].values["eval/video"].about["fps"] == 50.0  # as the environment says
 
 
+def test_a_training_that_begins_anew_is_filmed_again(tmp_path: Path) -> None:
+    """A second ``learn`` counts its steps from 0."""
+    callback = EvalVideoCallback(filmed(), every_steps=32)
+    with configure(tmp_path, []) as logger:
+        model = ppo(logger)
+        model.learn(32, callback=callback)
+        model.learn(32, callback=callback)
+
+    shots = [record for record in records(logger, "metrics") if "eval/video" in record.values]
+    assert [record.step for record in shots] == [32, 32]
+
+
 def test_a_film_of_a_normalised_environment_shows_its_own_return(tmp_path: Path) -> None:
     """The policy has learnt on scaled observations, and people know the unscaled return."""
     with configure(tmp_path, []) as logger:

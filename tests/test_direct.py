@@ -154,6 +154,20 @@ def test_hyperparameters_are_in_the_journal_and_in_a_file(
     assert "api_key" in caplog.text
 
 
+def test_a_file_that_somebody_has_broken_loses_nothing(
+    logger: Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """People edit it; what is in it must not be overwritten, nor stop training."""
+    broken = Path(str(logger.dir)) / "hyperparams.yaml"
+    broken.write_text("a: [")
+
+    logger.log_hyperparams({"lr": 0.1})
+
+    assert broken.read_text() == "a: ["
+    assert "hyperparams.yaml is not written" in caplog.text
+    assert dict(last(logger, "hyperparameters").values) == {"lr": 0.1}
+
+
 def test_names_of_the_user_s_own_are_secrets_too(tmp_path: Path) -> None:
     """Every house has words that we do not know."""
     with configure(tmp_path, [], secret_names=["badge"]) as logger:

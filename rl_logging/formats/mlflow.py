@@ -188,7 +188,9 @@ class MLflowSender(Tracker):
         if self._run is None or not self.address.startswith("http"):
             return without_users(self.address)
         info = self._run.info
-        return f"{without_users(self.address)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+        page = f"experiments/{info.experiment_id}/runs/{info.run_id}"
+        # Without the word, MLflow 3 shows the page that it has for language models.
+        return f"{without_users(self.address)}/#/{page}?workflowType=machine_learning"
 
     @property
     def address(self) -> str:

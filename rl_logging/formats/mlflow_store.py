@@ -12,7 +12,7 @@ from rl_logging.formats.bounds import environment, is_home
 
 KEY_LENGTH = 250 - len("-12345678")  # MLflow's limit, less what a changed key gets
 TAG_LENGTH = 5000  # characters: the REST API's limit
-_MARK = "rl_logging.opened"  # the tag by which a run is found whose maker got no answer
+_MARK = "mlflow.rl_logging.opened"  # hidden on MLflow's page; finds a run whose maker got no answer
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # it would do twice what takes effect without an answer
     "MLFLOW_DISABLE_TELEMETRY": "true",

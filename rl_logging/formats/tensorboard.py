@@ -23,6 +23,7 @@ from rl_logging.record import Record
 from rl_logging.rich import Media
 from rl_logging.values import Value, describe, is_rich, to_float
 
+_FOLDER = "tb"  # in the run folder
 _OURS = ".rl_logging"  # at the end of the name of each file that is ours
 _BAD = (MissingBackendError, ValueError, TypeError, KeyError, EOFError)  # it is not what its kind promises
 _numbers = itertools.count()  # two files of one process and second
@@ -60,7 +61,7 @@ class TensorBoardSender(Tracker):
 
     @classmethod
     def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
-        return cls(**{"folder": folder / "tb", **arguments})
+        return cls(**{"folder": folder / _FOLDER, **arguments})
 
     def open(self) -> Any:
         # TensorBoard's own writer hands each event to a thread, which dies with its first error.
@@ -132,7 +133,9 @@ class TensorBoardSender(Tracker):
         return f"event files in {self.local_folder}"
 
     def viewer(self) -> str:
-        return f"tensorboard --logdir {self.local_folder}"
+        # Of a run that is the given folder itself, TensorBoard's table of hyperparameters finds no metric.
+        folder = self.local_folder
+        return f"tensorboard --logdir {folder.parent if folder.name == _FOLDER else folder}"
 
     def read_back(self, reference: Mapping[str, Any]) -> History:
         from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator

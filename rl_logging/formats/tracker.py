@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from rl_logging.formats import check_installed
 from rl_logging.formats.base import History, Sender
-from rl_logging.formats.bounds import environment, quiet, unpatched  # noqa: F401  TEMPORARY
 from rl_logging.record import Record
 
 _ours: set[int] = set()  # the identities of the open runs that outputs opened
