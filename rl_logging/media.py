@@ -22,7 +22,7 @@ import numpy as np
 from rl_logging.errors import Trouble
 from rl_logging.line import ARRAY_BYTES
 from rl_logging.rich import BINS, Histogram, Media, Table, rich_kind
-from rl_logging.values import Value, describe, short_text, to_numpy, to_plain
+from rl_logging.values import Value, describe, is_array, short_text, to_numpy, to_plain
 
 _NAME_BYTES = 100  # of a key that names a folder; file systems allow 255
 _FINAL = {"video": ".mp4", "image": ".png"}
@@ -66,14 +66,16 @@ class MediaWriter:
 
     def _take(self, key: str, value: Any, step: int) -> Value:
         kind = rich_kind(value)
-        if isinstance(value, Media) or (kind is None and getattr(value, "nbytes", 0) <= ARRAY_BYTES):
-            plain = to_plain(value)
-            is_safe = isinstance(plain, (int, float, np.ndarray))  # there is no secret in numbers
-            return plain if is_safe else next(iter(self._hide({key: plain}).values()))
-        if kind is not None:
+        if kind is not None and type(value) is not Media:
             return self._ways[kind](key, value, step)
-        array = to_numpy(value)
-        return self._take_array(key, array, step) if array.dtype.kind in "biuf" else to_plain(value)
+        if is_array(value) and value.nbytes > ARRAY_BYTES:
+            array = to_numpy(value)
+            return self._take_array(key, array, step) if array.dtype.kind in "biuf" else to_plain(value)
+        plain = to_plain(value)
+        if isinstance(plain, np.ndarray) and plain.nbytes > ARRAY_BYTES:  # of another library's kind
+            return self._take_array(key, plain, step)
+        is_safe = isinstance(plain, (int, float, np.ndarray, Media))  # there is no secret in numbers
+        return plain if is_safe else next(iter(self._hide({key: plain}).values()))
 
     def _take_video(self, key: str, value: Any, step: int) -> Media:
         frames = _array(value.frames)

@@ -153,19 +153,20 @@ class Media:
 
 def rich_kind(value: Any) -> str | None:
     """The kind of a rich value, as :class:`Media` calls it; else None."""
-    if isinstance(value, (float, int, str)):  # first, since nearly all are
+    kind = type(value)  # isinstance() would ask the object itself
+    if issubclass(kind, (float, int, str)):  # first, since nearly all are
         return None
-    if isinstance(value, Media):
-        return value.kind
-    if isinstance(value, (Histogram, Table)):
-        return type(value).__name__.lower()
+    if kind is Media:
+        return str(value.kind)
+    if issubclass(kind, (Histogram, Table)):
+        return "table" if issubclass(kind, Table) else "histogram"
     pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(value, getattr(pandas, "DataFrame", ())):
+    if pandas is not None and issubclass(kind, getattr(pandas, "DataFrame", ())):
         return "table"
     sb3 = sys.modules.get(_SB3_LOGGER)
     if sb3 is None:
         return None
-    return next((name.lower() for name in _SB3 if isinstance(value, getattr(sb3, name, ()))), None)
+    return next((name.lower() for name in _SB3 if issubclass(kind, getattr(sb3, name, ()))), None)
 
 
 def _is_counted(counts: Any, edges: Any) -> bool:

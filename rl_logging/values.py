@@ -77,8 +77,7 @@ def _convert(value: Any) -> Value:
         return to_utf8(str.__str__(value))
     if isinstance(value, np.generic):
         return _from_array(np.asarray(value))
-    torch = sys.modules.get("torch")
-    if isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor)):
+    if is_array(value):
         return _from_array(to_numpy(value))
     if isinstance(value, numbers.Integral):
         return int(value)
@@ -112,10 +111,16 @@ def _leaf(plain: Value) -> Value:
     return plain if rich_kind(plain) is None else short_text(plain)
 
 
+def is_array(value: Any) -> bool:
+    """Whether it is an array of numpy or a tensor of torch."""
+    torch = sys.modules.get("torch")
+    kind = type(value)  # isinstance() would ask the object itself
+    return issubclass(kind, np.ndarray) or (torch is not None and issubclass(kind, torch.Tensor))
+
+
 def to_numpy(value: Any) -> np.ndarray:
     """An array, tensor or list as an array; its buffer is shared where it can be."""
-    torch = sys.modules.get("torch")
-    is_tensor = torch is not None and isinstance(value, torch.Tensor)
+    is_tensor = is_array(value) and not isinstance(value, np.ndarray)
     return _tensor_to_numpy(value) if is_tensor else np.asarray(value)
 
 
