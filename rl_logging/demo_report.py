@@ -42,7 +42,8 @@ def contents(comparisons: list[Comparison], records: dict[str, int]) -> Table:
     :param records: what the journal has
     """
     columns = {"journal": records, **{c.output: c.contents for c in comparisons if c.contents}}
-    shown = Table("kind", title="Besides numbers", title_justify="left", box=box.SIMPLE_HEAD)
+    shown = Table(title="Besides numbers", title_justify="left", box=box.SIMPLE_HEAD)
+    shown.add_column("kind", no_wrap=True)
     for name in columns:
         shown.add_column(name, justify="right", overflow="fold")
     for kind in (kind for kind in KINDS if records.get(kind)):

@@ -43,6 +43,21 @@ def test_every_output_is_equal(finished: tuple[Path, "subprocess.CompletedProces
     assert all(verdict.strip().startswith("equal") for verdict in rows.values())
 
 
+def test_what_is_no_number_is_in_every_tracker(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    """A video that only one of five trackers has is found by nobody."""
+    _, process = finished
+
+    head, *lines = process.stdout.partition("Besides numbers")[2].partition("Learning curve")[0].split("\n ")
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.strip(" ─\n")}
+    assert rows.pop("kind") == ["journal", "tensorboard", "mlflow", "wandb", "clearml", "swanlab"]
+    assert {kind: len(set(counts)) for kind, counts in rows.items()} == dict.fromkeys(
+        ("image", "figure", "video", "histogram", "table", "text", "hyperparameter", "tag", "model"), 1
+    )
+    assert head.strip() == ""
+
+
 def test_says_where_everything_is(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
     """A tree, a picture, and for each tracker with a page of its own the command that opens it."""
     folder, process = finished
