@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rl_logging.record import to_step
+from rl_logging.values import to_text
+
+_MAX_DEPTH = 32  # of nested metrics; a mapping that holds itself has no end
 
 
 class Axes:
@@ -61,3 +64,15 @@ class Axes:
             self._steps[axis] = to_step(value)
         except ValueError:  # it stays where it was
             return
+
+
+def flat(metrics: Mapping[Any, Any], depth: int = 0) -> dict[Any, Any]:
+    """Nested metrics under names with slashes."""
+    found: dict[Any, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
+            inner = flat(value, depth + 1)
+            found.update({f"{to_text(name)}/{to_text(key)}": item for key, item in inner.items()})
+        else:
+            found[name] = value
+    return found

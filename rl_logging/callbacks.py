@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.logger import Video
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, sync_envs_normalization
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, sync_envs_normalization
 
 from rl_logging.logger import Logger
 
@@ -19,6 +20,7 @@ _NO_HYPERPARAMETERS = frozenset(
     | {"actor_batch_norm_stats", "actor_batch_norm_stats_target", "critic_batch_norm_stats"}
     | {"critic_batch_norm_stats_target", "log_ent_coef", "ent_coef_tensor", "ent_coef_optimizer"}
 )
+_PATIENCE_S = 10.0  # at the end of training, for trackers to get what is about to be removed
 
 
 class _LoggingCallback(BaseCallback):
@@ -102,7 +104,7 @@ class EvalVideoCallback(_EverySteps):
 
     def __init__(
         self,
-        env: VecEnv,
+        env: VecEnv | gymnasium.Env[Any, Any],
         every_steps: int,
         *,
         key: str = "eval/video",
@@ -111,6 +113,9 @@ class EvalVideoCallback(_EverySteps):
         deterministic: bool = True,
     ) -> None:
         super().__init__(every_steps)
+        if not isinstance(env, VecEnv):
+            alone = env
+            env = DummyVecEnv([lambda: alone])
         if env.render_mode != "rgb_array":
             raise ValueError(f"a filmed environment has render_mode='rgb_array', not {env.render_mode!r}")
         if max_frames < 1:
@@ -170,11 +175,8 @@ class CheckpointArtifactCallback(_EverySteps):
         self._kept: list[tuple[float, int, Path]] = []  # the best first
         self._dropped: list[Path] = []
 
-    def _act(self) -> None:
-        self._keep(self._value())
-
     def _on_training_end(self) -> None:
-        self._clean()
+        self._clean(_PATIENCE_S)
 
     def _value(self) -> float:
         """How good the model is now; below all others where nobody can say."""
@@ -183,7 +185,8 @@ class CheckpointArtifactCallback(_EverySteps):
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         return float(np.mean(returns)) if returns else -np.inf
 
-    def _keep(self, value: float) -> None:
+    def _act(self) -> None:
+        value = self._value()
         if len(self._kept) == self._keep_best and value <= self._kept[-1][0]:
             return
         about = {"return": value if np.isfinite(value) else None, "step": self.num_timesteps}
@@ -197,8 +200,8 @@ class CheckpointArtifactCallback(_EverySteps):
             del self._kept[self._keep_best :]
         self._clean()
 
-    def _clean(self) -> None:
-        if self._dropped and self.ours.flush(timeout_s=0.0):
+    def _clean(self, timeout_s: float = 0.0) -> None:
+        if self._dropped and self.ours.flush(timeout_s):
             for path in self._dropped:
                 shutil.rmtree(path.parent, ignore_errors=True)
             self._dropped.clear()

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="deliver what a run's trackers lack",
         description="Deliver what a run's journal holds and its trackers lack, into the same remote runs, or "
         "into a tracker that was not there during training. Safe to call twice, and while training runs. "
-        "The exit status is 1 if anything is missing in the end.",
+        "The exit status is 1 if anything is missing in the end; with --dry-run, now.",
     )
     sync.add_argument("folder", metavar="RUN", help="the run folder")
     sync.add_argument("--to", nargs="+", default=(), metavar="NAME", help="these trackers only, or new ones")
@@ -81,10 +81,10 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 def _sync(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    from rl_logging import sync
+    from rl_logging import sync, sync_plan
 
     try:
-        plan = sync.plan(
+        plan = sync_plan.plan(
             options.folder,
             options.to,
             follow=options.follow,

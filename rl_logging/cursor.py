@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 
 DELIVERING, WAITING, PARKED, FINISHED = "delivering", "waiting", "parked", "finished"
+Others = dict[str, dict[str, Any]]
+"""Cursors as plain values, by service."""
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Cursor:
     :param run: what another process needs to continue or to read the tracker's run
     :param theirs: whether the run was opened, and is ended, by the user in the training process
     :param url: where a person finds it: an address, or a folder
+    :param refusal: the last value that was refused, and why
+    :param others: the cursors for runs of other services, such as one that ``sync --offline`` made
     """
 
     offset: int = 0
@@ -44,6 +48,20 @@ class Cursor:
     run: Mapping[str, Any] = field(default_factory=dict)
     theirs: bool = False
     url: str = ""
+    refusal: str = ""
+    others: Others = field(default_factory=dict)
+
+
+def of_service(known: Cursor | None, service: str) -> tuple[Cursor | None, Others]:
+    """The cursor for the run of one service, if it has one, and those for the others."""
+    if known is None:
+        return None, {}
+    if known.service in ("", service):
+        return known, known.others
+    kept = asdict(known)
+    others = {**kept.pop("others"), known.service: kept}
+    mine = others.pop(service, None)
+    return (Cursor(**mine) if mine else None), others
 
 
 class CursorFile:

@@ -27,6 +27,7 @@ class Deliveries:
         self._session = session
         self._threads: list[threading.Thread] = []
         self._trouble = Trouble()
+        self._behind: set[str] = set()  # those of which it was said
 
     def take_on(self, entries: list[Entry]) -> None:
         """Begin to deliver to outputs that are new, and end where one was removed."""
@@ -72,9 +73,13 @@ class Deliveries:
         for name, delivery in self.by_name.items():
             since = delivery.behind_since
             if since is not None and (lag_s := time.monotonic() - since) > _LAG_S:
+                self._behind.add(name)
                 self._trouble.tell(
                     f"lag {name}", f"{name} has been behind for {lag_s:.0f} s; nothing is lost"
                 )
+            elif since is None and name in self._behind:
+                self._behind.remove(name)
+                self._trouble.tell(f"caught up {name}", f"{name} has caught up")
 
     def wait(self, timeout_s: float) -> None:
         """Wait until every delivery has ended."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from rl_logging.backlog import Backlog, Batch
-from rl_logging.cursor import DELIVERING, FINISHED, PARKED, WAITING, Cursor, CursorFile
+from rl_logging.cursor import DELIVERING, FINISHED, PARKED, WAITING, Cursor, CursorFile, Others, of_service
 from rl_logging.errors import Trouble
 from rl_logging.formats.base import Sender
 from rl_logging.handover import HandOver, RefusesAllError
@@ -51,12 +51,11 @@ class Delivery:
         self._from_start = from_start
         self._file = CursorFile(folder, entry.name)
         self._lock = FileLock(self._file.lock_path)
-        self._backlog = Backlog(folder, session)
-        self._hands = HandOver(sender)
+        self._backlog, self._hands = Backlog(folder, session), HandOver(sender)
+        self._others: Others = {}
         self._earlier: Cursor | None = None  # of a run that is to be continued
         self._begin()
-        self._pauses = 0
-        self._wake = threading.Event()
+        self._pauses, self._wake = 0, threading.Event()
         self._taken = self._over = self._stopped = False
         self._trouble = Trouble()
 
@@ -74,14 +73,13 @@ class Delivery:
         """Take the output over where it was left; False while somebody else delivers to it."""
         if not self._lock.acquire():
             return False
-        known = self._file.load()
-        # A run of another service is unknown there, and one of the user's is not ours to continue.
-        is_ours = known is not None and (not known.theirs or self.sender.joins())
-        if known is not None and is_ours and known.service in ("", self.sender.service()):
+        service = self.sender.service()  # a run of another one is unknown there
+        known, self._others = of_service(self._file.load(), service)
+        if known is not None and (not known.theirs or self.sender.joins()):  # else it is the user's
             self._earlier = known
             self._begin(None if self._from_start else known)
             self._hands.refused = self.cursor.refused
-        self.cursor.service = self.sender.service()
+        self.cursor.service, self.cursor.others = service, self._others
         self._taken = True
         return True
 
@@ -167,6 +165,7 @@ class Delivery:
                 self._hands.give(records)
             self.cursor.handed, self.cursor.handed_offset = piece[-1][0].seq, piece[-1][1]
             self.cursor.refused = self._hands.refused + sum(self.sender.refused.values())
+            self.cursor.refusal = self._hands.refusal or self.sender.refusal or self.cursor.refusal
             self._backlog.took(piece)
 
     def _open(self) -> bool:
@@ -194,6 +193,7 @@ class Delivery:
         """Go on from a cursor, or from the first record that is for this output."""
         first = self.entry.first
         self.cursor = cursor or Cursor(offset=self.entry.offset, acknowledged=first, first=first)
+        self.cursor.others = self._others
         self.cursor.handed, self.cursor.handed_offset = self.cursor.acknowledged, self.cursor.offset
         self._backlog.rewind(self.cursor.offset)
 
@@ -230,8 +230,8 @@ class Delivery:
         self.cursor.retried += 1
         self.cursor.state = WAITING if kind == RETRY else PARKED
         self.cursor.error = describe(cause)
-        what = "waits for it" if kind == RETRY else "is parked until that is mended, and tries again rarely"
-        told = f"{self.entry.name} {what}: {self.cursor.error}. Training goes on, and nothing is lost."
+        what = "tried again until it works" if kind == RETRY else "parked until that is mended"
+        told = f"{self.entry.name} is {what}: {self.cursor.error}. Nothing is lost."
         self._trouble.tell(f"{kind} {type(cause).__name__}", told)
         return pause_s
 

@@ -1,5 +1,6 @@
 """What is logged at once, beside the values that wait for the next dump."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -9,14 +10,13 @@ from stable_baselines3.common import logger as sb3
 
 from rl_logging import hyperparams
 from rl_logging.artifacts import describe_artifact, keep_artifact, new_place
-from rl_logging.axes import Axes
+from rl_logging.axes import Axes, flat
 from rl_logging.journaled import JournaledLogger
+from rl_logging.media import folder_name
 from rl_logging.models import save_model
 from rl_logging.record import ARTIFACT, HYPERPARAMETERS, TAGS, Record, now
 from rl_logging.rich import BINS, Histogram, Table
 from rl_logging.values import Value, describe, to_plain, to_text
-
-_MAX_DEPTH = 32  # a mapping that holds itself has none
 
 
 class DirectLogger(JournaledLogger):
@@ -38,9 +38,9 @@ class DirectLogger(JournaledLogger):
         """
         if not isinstance(metrics, Mapping):
             wrong = TypeError(f"metrics are a mapping, not {type(metrics).__name__}")
-            self._tell_bad("log_metrics", prefix, wrong)
+            self._tell_bad("log_metrics", prefix or "metrics", wrong)
             return
-        named = _flat(metrics)
+        named = flat(metrics)
         values = {f"{prefix}/{k}" if prefix and k != step_metric else k: v for k, v in named.items()}
         if step_metric is None:
             self._log_values(values, step)
@@ -221,13 +221,17 @@ class DirectLogger(JournaledLogger):
         aliases: Sequence[str],
     ) -> Path | None:
         at = self._step if step is None else self._valid_step(step)
+        place = None
         try:
             folder = self._place()
-            path, load_by = save_model(model, new_place(folder, name, at), name)
+            place = new_place(folder, name, at)
+            path, load_by = save_model(model, place, folder_name(name))
             about = {"class": type(model).__name__, "load_by": load_by, **self._about(metadata)}
             kept = describe_artifact(folder, path, name, type_, about, list(aliases))
         except Exception as error:  # what cannot be pickled, a full disk, the model's own code
-            self._tell_bad(f"save_{type_}", name, error)
+            self._tell_bad("save_policy" if type_ == "model" else "save_agent", name, error)
+            if place is not None:
+                shutil.rmtree(place, ignore_errors=True)
             return None
         self._hand_over(Record(at, now(), {name: kept}, kind=ARTIFACT))
         return path
@@ -236,15 +240,3 @@ class DirectLogger(JournaledLogger):
         about: dict[str, Value] = self._secrets.nested(to_plain(dict(metadata or {})))
         self._tell_hidden("metadata")
         return about
-
-
-def _flat(metrics: Mapping[Any, Any], depth: int = 0) -> dict[Any, Any]:
-    """Nested metrics under names with slashes."""
-    flat: dict[Any, Any] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
-            inner = _flat(value, depth + 1)
-            flat.update({f"{to_text(name)}/{to_text(key)}": item for key, item in inner.items()})
-        else:
-            flat[name] = value
-    return flat

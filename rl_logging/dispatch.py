@@ -4,7 +4,6 @@ import shlex
 import threading
 import time
 from dataclasses import replace
-from typing import NamedTuple
 
 from rl_logging import manifest
 from rl_logging.cursor import FINISHED, PARKED, WAITING, Cursor, CursorFile
@@ -13,6 +12,7 @@ from rl_logging.errors import Trouble
 from rl_logging.formats import kind_of
 from rl_logging.formats.base import Sender
 from rl_logging.formats.tracker import Tracker
+from rl_logging.health import Health
 from rl_logging.journal import Journal
 from rl_logging.journal_reader import Reader
 from rl_logging.manifest import Entry
@@ -20,25 +20,6 @@ from rl_logging.supervision import CourierProcess
 from rl_logging.values import describe
 
 _POLL_S = 0.02
-
-
-class Health(NamedTuple):
-    """How an output does.
-
-    :param delivered: how many records were handed to it
-    :param waiting: how many were not yet
-    :param refused: how many values it refused
-    :param retried: how many times a delivery was tried again
-    :param last_error: why records wait, where they do
-    :param oldest_waiting_s: the age of the oldest record that waits, in seconds
-    """
-
-    delivered: int
-    waiting: int
-    refused: int = 0
-    retried: int = 0
-    last_error: str = ""
-    oldest_waiting_s: float = 0.0
 
 
 class Dispatch:
@@ -215,6 +196,16 @@ class Dispatch:
         when = f"the courier (process {pid}) goes on for {self._linger_s:g} s; after that" if pid else "later"
         return f"{what}; {when}: rl-logging sync {shlex.quote(str(self._folder))}{to}"
 
+    def refusals(self) -> str:
+        """What outputs refused, in words; empty where it is nothing."""
+        cursors = {name: self.cursor(name) for name in self._outputs}
+        told = [
+            f"{name} refused {c.refused} values, the last {c.refusal}"
+            for name, c in cursors.items()
+            if c.refused
+        ]
+        return "; ".join(told)
+
     @property
     def courier_pid(self) -> int | None:
         """The courier's process number, while it runs."""
@@ -228,7 +219,7 @@ class Dispatch:
     def _health(self, cursor: Cursor, last: int) -> Health:
         waiting = max(last - cursor.handed, 0)
         delivered = cursor.handed - cursor.first
-        error = cursor.error if cursor.state in (WAITING, PARKED) else ""
+        error = cursor.error if cursor.state in (WAITING, PARKED) else cursor.refusal
         age_s = time.time() - self._time_at(cursor.handed_offset) if waiting else 0.0
         return Health(delivered, waiting, cursor.refused, cursor.retried, error, max(age_s, 0.0))
 
@@ -241,9 +232,3 @@ class Dispatch:
         records = reader.read()
         reader.close()
         return records[0][0].time if records else time.time()
-
-
-def journal_health(journal: Journal) -> Health:
-    """How the journal does; what it lost counts as refused."""
-    error = describe(journal.error) if journal.error else ""
-    return Health(journal.written_seq - journal.lost, journal.waiting, journal.lost, last_error=error)

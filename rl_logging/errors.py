@@ -4,6 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 _TRACEBACK_FRAMES = 3
 _TOPICS = 1000  # told apart; keys and names come from outside
@@ -65,6 +66,15 @@ class Trouble:
         trace = f"\n{_short_traceback(error)}" if traced else ""
         _log.warning("%s%s%s", message, again, trace)
         self._seen[topic] = (now + pause_s, pause_s * self._growth, 0)
+
+
+def caller() -> str:
+    """Where the user's code is that called this package: `` (train.py:12)``; empty if there is none."""
+    for frame, line in traceback.walk_stack(None):
+        module = frame.f_globals.get("__name__", "").partition(".")[0]
+        if module not in ("rl_logging", "stable_baselines3"):
+            return f" ({Path(frame.f_code.co_filename).name}:{line})"
+    return ""
 
 
 def _short_traceback(error: BaseException | None) -> str:

@@ -6,11 +6,12 @@ from typing import Any
 
 from stable_baselines3.common import logger as sb3
 
-from rl_logging.dispatch import Dispatch, Health
+from rl_logging.dispatch import Dispatch
 from rl_logging.errors import Trouble
 from rl_logging.formats import formats
 from rl_logging.formats.base import Sender
 from rl_logging.formats.media import MediaSender
+from rl_logging.health import Health
 from rl_logging.inline import InlineDelivery
 from rl_logging.record import Record
 from rl_logging.values import describe

@@ -25,6 +25,7 @@ class HandOver:
     def __init__(self, sender: Sender) -> None:
         self.refused = 0
         self.unproven = 0  # refusals since the last success
+        self.refusal = ""  # the last one
         self._sender = sender
         self._trouble = Trouble()
 
@@ -58,7 +59,8 @@ class HandOver:
         if self.unproven >= _IN_A_ROW:
             raise RefusesAllError(f"{self.unproven} values in a row are refused; the last: {describe(error)}")
         key = next(iter(record.values), "")
-        what = f"{self._sender.name} refuses {key!r} at step {record.step}: {describe(error)}"
+        self.refusal = f"{key!r} at step {record.step}: {describe(error)}"
+        what = f"{self._sender.name} refuses {self.refusal}"
         self._trouble.tell(f"refused {key}", f"{what}. It is left out there; the journal has it.")
 
 

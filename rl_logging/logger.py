@@ -11,7 +11,7 @@ from typing import Any
 from stable_baselines3.common import logger as sb3
 
 from rl_logging.direct import DirectLogger
-from rl_logging.dispatch import Health, journal_health
+from rl_logging.health import Health, journal_health
 from rl_logging.journal import FSYNC_EVERY_S, Journal
 from rl_logging.journaled import opened
 from rl_logging.lifetime import OnSigterm, Turn, check_delivery, check_resume, how_it_went, uncaught
@@ -213,8 +213,12 @@ class Logger(DirectLogger):
         if missing := journal.lost + journal.waiting:
             self._trouble.tell("lost", f"journal: {missing} records are lost: they could not be written")
         dispatch = self._fanout.dispatch
-        if dispatch is not None and (lacking := dispatch.close(timeout_s, status)):
+        if dispatch is None:
+            return
+        if lacking := dispatch.close(timeout_s, status):
             self._trouble.tell("lacking", dispatch.advice(lacking))
+        if refusals := dispatch.refusals():
+            self._trouble.tell("refusals", f"{refusals}. The journal has all.")
 
     def _at_exit(self) -> None:
         self._end(how_it_went(uncaught()), 30.0)

@@ -8,6 +8,7 @@ nobody else has it.
 import io
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rl_logging.errors import Trouble
+from rl_logging.errors import Trouble, caller
 from rl_logging.line import ARRAY_BYTES
 from rl_logging.rich import BINS, Histogram, Media, Table, rich_kind
 from rl_logging.values import Value, describe, is_array, short_text, to_numpy, to_plain
@@ -60,9 +61,10 @@ class MediaWriter:
         try:
             return self._take(key, value, step)
         except Exception as error:  # a full disk; or it is not what its type promises, such as no figure
-            told = f"{key!r} of step {step} is kept as a word only: {describe(error)}. Training goes on."
-            self._trouble.tell(f"media {key[:100]} {type(error).__name__}", told, error)
-            return Media(rich_kind(value) or "array", short_text(value))
+            told = f"{key!r} of step {step} is kept as a word only: {describe(error)}{caller()}"
+            self._trouble.tell(f"media {key[:100]} {type(error).__name__}", f"{told}. Training goes on.")
+            kind = rich_kind(value) or "array"
+            return Media(kind, f"<{kind} not kept>")
 
     def _take(self, key: str, value: Any, step: int) -> Value:
         kind = rich_kind(value)
@@ -80,9 +82,13 @@ class MediaWriter:
     def _take_video(self, key: str, value: Any, step: int) -> Media:
         frames = _array(value.frames)
         if frames.ndim not in (4, 5) or not all(frames.shape):
-            raise ValueError(f"a video's frames have the shape (N, T, C, H, W), not {frames.shape}")
+            allowed = "(N, T, C, H, W) or (T, C, H, W)"
+            raise ValueError(f"a video's frames have the shape {allowed}, not {frames.shape}")
+        if not isinstance(value.fps, (int, float)) or not 0 < value.fps < math.inf:
+            raise ValueError(f"a video's fps is a number above 0, not {value.fps!r}")
         file, raw = self._keep_raw(key, frames, step, ".mp4")
-        return self._media("video", short_text(value), file, raw=raw, fps=float(value.fps))
+        text = f"<video {frames.shape[-4]} frames>"
+        return self._media("video", text, file, raw=raw, fps=float(value.fps))
 
     def _take_image(self, key: str, value: Any, step: int) -> Media:
         if isinstance(value.image, (str, os.PathLike)):

@@ -62,11 +62,18 @@ def _without_superseded(records: Sequence[Record]) -> list[Record]:
         if record.kind == LIFECYCLE and record.values.get("event") == RESUMED:
             is_resumed = True
         elif record.kind == METRICS and not record.axis:
-            if is_resumed and last_step is not None and record.step < last_step:
-                kept = [old for old in kept if old.kind != METRICS or old.axis or old.step < record.step]
+            if is_resumed and last_step is not None and record.step <= last_step:
+                kept = [old for old in kept if not _is_superseded(old, record)]
             last_step, is_resumed = record.step, False
         kept.append(record)
     return kept
+
+
+def _is_superseded(old: Record, first: Record) -> bool:
+    """Whether a record lies beyond the first one of a resumed run; at its step, only one of the same keys."""
+    if old.kind != METRICS or old.axis or old.step != first.step:
+        return old.kind == METRICS and not old.axis and old.step > first.step
+    return not old.values.keys().isdisjoint(first.values)
 
 
 def trackers(folder: str | Path) -> list[Sender]:

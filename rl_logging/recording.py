@@ -7,7 +7,7 @@ from typing import Any
 from stable_baselines3.common import logger as sb3
 
 from rl_logging.axes import Axes
-from rl_logging.errors import Trouble
+from rl_logging.errors import Trouble, caller
 from rl_logging.record import exclusion_names, key_name, to_step
 from rl_logging.redaction import Redaction
 from rl_logging.values import describe, detached, to_text
@@ -85,8 +85,8 @@ class RecordingLogger(sb3.Logger):
             self._trouble.tell(f"hidden {names[0][:100]}", told)
 
     def _tell_bad(self, method: str, name: Any, error: Exception) -> None:
-        told = f"{method}: {to_text(name)!r} is not logged: {describe(error)}. Training goes on."
-        self._trouble.tell(f"{method} {to_text(name)[:100]}", told, error)
+        told = f"{method}: {to_text(name)!r} is not logged: {describe(error)}{caller()}. Training goes on."
+        self._trouble.tell(f"{method} {to_text(name)[:100]}", told)
 
     def _valid_step(self, step: Any) -> int:
         try:

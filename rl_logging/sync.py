@@ -3,9 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -13,14 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_logging import manifest
-from rl_logging.cursor import FINISHED, PARKED, WAITING, Cursor, CursorFile
+from rl_logging.cursor import FINISHED, PARKED, WAITING, Cursor, CursorFile, of_service
 from rl_logging.deliveries import Deliveries, build
-from rl_logging.formats import TRACKERS, check_names, formats, load
 from rl_logging.formats.bounds import at_home, own_screen
-from rl_logging.formats.tracker import KILLED, Tracker
-from rl_logging.journal import last_record
+from rl_logging.formats.tracker import KILLED
 from rl_logging.lock import FileLock
 from rl_logging.manifest import Entry
+from rl_logging.sync_plan import Plan
 from rl_logging.values import describe
 
 _BEAT_S = 0.1
@@ -28,70 +25,12 @@ _LAST_S = 10.0  # for what a delivery does just now
 _TRIES = 4  # without success, before an output is given up
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to deliver, and how.
-
-    :param folder: the run folder
-    :param entries: the outputs
-    :param last_seq: the number of the last record in the journal when this began
-    :param follow: whether to go on while the run is trained
-    :param from_start: whether to deliver all again
-    :param wait: whether to wait for outputs that somebody else delivers to
-    """
-
-    folder: Path
-    entries: tuple[Entry, ...]
-    last_seq: int
-    follow: bool = False
-    from_start: bool = False
-    wait: bool = True
-
-
-def plan(
-    folder: str, names: Sequence[str], follow: bool, from_start: bool, wait: bool, offline: bool
-) -> Plan:
-    """Check the options of the command.
-
-    :param names: the outputs; by default all that the run was logged to
-    :raises ValueError: there is no run, or an option that is not allowed; the message says what is
-    :raises MissingBackendError: a tracker's package is not installed
-    """
-    path = Path(folder)
-    if not (path / "journal.jsonl").is_file():
-        raise ValueError(f"{folder!r} is no run folder: it has no journal.jsonl")
-    kept = {entry.name: entry for entry in manifest.load(path)}
-    if not names and not kept:
-        raise ValueError(f"this run was logged to no tracker; name one by --to: {', '.join(TRACKERS)}")
-    chosen = [kept[name] if name in kept else _new(path, name) for name in names or kept]
-    if offline:
-        chosen = [_offline(entry) for entry in chosen]
-    last = last_record(path / "journal.jsonl")
-    return Plan(path, tuple(chosen), last.seq if last else 0, follow, from_start, wait)
-
-
-def _new(folder: Path, name: str) -> Entry:
-    """A tracker that the run was not logged to: it gets all."""
-    if name not in TRACKERS and formats().get(name, formats()["csv"]).sender is None:
-        raise ValueError(f"--to {name!r} is no tracker; allowed are {', '.join(TRACKERS)}")
-    check_names([name])
-    sender: Tracker = load(cast(str, formats()[name].sender)).in_folder(folder)
-    arguments = {key: value for key, value in sender.resolved().items() if key != "name"}
-    return Entry(name, name, arguments)
-
-
-def _offline(entry: Entry) -> Entry:
-    sender = build(entry)
-    here = sender.local_arguments() if isinstance(sender, Tracker) else {}
-    return replace(entry, arguments={**entry.arguments, **here})
-
-
 def show(plan: Plan) -> int:
     """Say what there is to deliver, and deliver nothing.
 
-    :return: 0
+    :return: 0 if nothing is missing, else 1
     """
-    table = Table("output", "has", "lacks", "state", title=_title(plan))
+    table, is_incomplete = Table("output", "has", "lacks", "refused", "state", title=_title(plan)), False
     for entry in plan.entries:
         cursor = _cursor(plan, entry)
         lacks = max(plan.last_seq - cursor.handed, 0)
@@ -99,10 +38,12 @@ def show(plan: Plan) -> int:
             Text(entry.name),
             str(cursor.handed - cursor.first),
             str(lacks),
+            str(cursor.refused),
             Text(cursor.error or cursor.state),
         )
+        is_incomplete |= lacks > 0
     Console(highlight=False).print(table)
-    return 0
+    return int(is_incomplete)
 
 
 def run(plan: Plan) -> int:
@@ -122,6 +63,7 @@ class _Sync:
         self._screen = screen
         self._deliveries = Deliveries(plan.folder)
         self._failures: dict[str, str] = {}
+        self._said: dict[str, str] = {}  # what was said of each output that waits
         self._before = {entry.name: _cursor(plan, entry).retried for entry in plan.entries}
         self._writer = FileLock(plan.folder / "journal.lock")
         self._is_live = self._writer.is_held()
@@ -181,10 +123,18 @@ class _Sync:
         for name, task in tasks.items():
             cursor = self._now(name)
             held = " (by the courier)" if self._deliveries.by_name[name].is_elsewhere else ""
+            if cursor.state in (WAITING, PARKED):
+                held += f" {cursor.state}"
+                self._say_once(name, cursor.error)
             total = max(self._plan.last_seq - cursor.first, cursor.handed - cursor.first)
             progress.update(
                 task, description=name + held, completed=cursor.handed - cursor.first, total=total
             )
+
+    def _say_once(self, name: str, error: str) -> None:
+        if error and self._said.get(name) != error:
+            self._said[name] = error
+            self._screen.print(Text(f"{name}: {error}"), soft_wrap=True)
 
     def _now(self, name: str) -> Cursor:
         """The cursor of whoever delivers."""
@@ -215,17 +165,21 @@ class _Sync:
 
         :return: 1 if anything is missing
         """
-        columns: Sequence[Any] = ("output", "delivered", "refused", "missing", "where, or why not")
+        columns: Sequence[Any] = ("output", "delivered", "refused", "missing")
         table = Table(*columns, title=_title(self._plan), title_justify="left")
-        is_incomplete = False
+        lines, is_incomplete = [], False
         for entry in self._plan.entries:
             cursor = _cursor(self._plan, entry)
             missing = max(self._plan.last_seq - cursor.handed, 0)
             why = self._failures.get(entry.name, "")
             is_incomplete |= bool(missing or why)
             counts = (cursor.handed - cursor.first, cursor.refused, missing)
-            table.add_row(Text(entry.name), *map(str, counts), Text(why or cursor.url))
+            table.add_row(Text(entry.name), *map(str, counts))
+            error = cursor.error if cursor.state in (WAITING, PARKED) else ""
+            lines.append((f"{entry.name}:", cursor.url, why or error, cursor.refused and cursor.refusal))
         self._screen.print(table)
+        for line in lines:  # below, since no table is as wide as a path
+            self._screen.print(Text(" ".join(part for part in line if part)), soft_wrap=True)
         return int(is_incomplete)
 
 
@@ -236,4 +190,6 @@ def _title(plan: Plan) -> Text:
 def _cursor(plan: Plan, entry: Entry) -> Cursor:
     """How far an output is, by its file."""
     known = CursorFile(plan.folder, entry.name).load()
+    with contextlib.suppress(Exception):  # it cannot be built, which is said where it is to be
+        known, _ = of_service(known, build(entry).service())
     return known or Cursor(first=entry.first, handed=entry.first)

@@ -132,6 +132,15 @@ def test_a_film_of_a_normalised_environment_shows_its_own_return(tmp_path: Path)
     assert np.array_equal(seen.obs_rms.mean, env.obs_rms.mean)  # type: ignore[union-attr]
 
 
+def test_an_environment_of_gymnasium_is_filmed(tmp_path: Path) -> None:
+    """Not everybody has made a vector of it."""
+    env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    with configure(tmp_path, []) as logger:
+        ppo(logger).learn(32, callback=EvalVideoCallback(env, every_steps=32, max_frames=3))
+
+    assert len([record for record in records(logger, "metrics") if "eval/video" in record.values]) == 1
+
+
 def test_a_long_episode_is_cut(tmp_path: Path) -> None:
     """A film of a million frames helps nobody."""
     with configure(tmp_path, []) as logger:
@@ -169,9 +178,10 @@ class Better(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, float(5 - abs(self._step - 5)), True, False, info
 
 
-def test_the_best_checkpoints_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outputs", [[], ["tensorboard"]], ids=["alone", "tracker"])
+def test_the_best_checkpoints_are_kept(tmp_path: Path, outputs: list[str]) -> None:
     """A disk full of the first ones helps nobody, and the last one may be the worst."""
-    with configure(tmp_path, []) as logger:
+    with configure(tmp_path, outputs) as logger:
         model = ppo(logger, make_vec_env(Better), n_steps=8, batch_size=8, stats_window_size=1)
         model.learn(8, callback=CheckpointArtifactCallback(every_steps=1, keep_best=2))
 

@@ -376,6 +376,34 @@ def test_nothing_raises(logger: Logger, name: Any, value: Any, step: Any) -> Non
     logger.save_agent(value, step=step)
 
 
+def test_what_cannot_be_saved_leaves_nothing(logger: Logger) -> None:
+    """An empty file would be taken for a policy."""
+    assert logger.save_policy(lambda: 1, step=4) is None
+
+    assert [
+        path for path in Path(str(logger.dir)).rglob("*") if "policy" in path.name and path.is_file()
+    ] == []
+
+
+def test_the_message_names_the_caller_s_line(logger: Logger, caplog: pytest.LogCaptureFixture) -> None:
+    """A run logs in many places."""
+    logger.log_video("v", np.zeros((2, 3, 4, 4), np.uint8), 3, fps="fast")  # type: ignore[arg-type]
+
+    assert "a video's fps is a number above 0, not 'fast' (test_direct.py:" in caplog.text
+    assert last(logger).values["v"].text == "<video not kept>"
+
+
+def test_health_and_close_say_what_was_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What went missing is not to be looked for."""
+    with configure(tmp_path, ["tensorboard"]) as logger:
+        logger.log_image("bad", np.zeros((3, 2, 2), np.uint8), 7)
+        logger.flush(120)
+        health = logger.health()["media"]
+
+    assert (health.refused, "'bad' at step 7" in health.last_error) == (1, True)
+    assert "media refused 1 values, the last 'bad' at step 7" in caplog.text
+
+
 def test_after_close_nothing_is_written(tmp_path: Path) -> None:
     """An exit hook may still log."""
     logger = configure(tmp_path, [])

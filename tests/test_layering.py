@@ -26,6 +26,7 @@ record appendfile texttable lock verdict cursor manifest lifetime provenance
 line axes contents media_files
 media journal_reader
 journal artifacts models
+health
 formats.__init__ formats.bounds
 formats.base
 handover inline backlog
@@ -48,7 +49,8 @@ journaled
 direct
 logger
 compose readers plots callbacks
-sync demo_chaos demo_report demo_values
+sync_plan demo_chaos demo_report demo_values
+sync
 demo
 cli
 """

@@ -78,9 +78,10 @@ def sync(run: Path, *options: str) -> tuple[int, list[str]]:
 
 
 def row(lines: list[str], name: str) -> list[str]:
-    """An output's line in the table that is printed last."""
+    """An output's line in the table that is printed last, and what stands of it below."""
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
-    return next(found for found in reversed(cells) if found and found[0] == name)
+    found = next(found for found in reversed(cells) if found and found[0] == name)
+    return found + [line.removeprefix(f"{name}: ") for line in lines[-5:] if line.startswith(f"{name}: ")]
 
 
 def _tree(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -143,6 +144,22 @@ def test_a_tracker_that_was_not_there_gets_all(finished: Path) -> None:
     assert len(mlflow_runs(finished)) == 1
 
 
+def test_a_run_of_another_service_is_kept(run: Path) -> None:
+    """Who delivered offline, and then tries the server again, must not have it all twice."""
+    logger = configure(run, ["mlflow"], mlflow={"tracking_uri": DEAD_SERVER}, linger_s=0)
+    dump(logger, 1, 2, 3)
+    logger.close(timeout_s=0)
+    wait_for_end_of_courier(run)
+
+    statuses = [sync(run, *options)[0] for options in (["--offline"], [], ["--offline"])]
+    looked, lines = sync(run, "--offline", "--dry-run")
+
+    assert statuses == [0, 1, 0]
+    assert (looked, row(lines, "mlflow")[2]) == (0, "0")
+    assert len(mlflow_runs(run)) == 1
+    assert in_mlflow(run) == points(1, 2, 3)
+
+
 def test_dry_run_says_what_is_missing_and_changes_nothing(run: Path) -> None:
     """Who looks first does not want to have done it by looking."""
     logger = configure(run, ["mlflow"], mlflow={"tracking_uri": DEAD_SERVER}, linger_s=0)
@@ -154,7 +171,7 @@ def test_dry_run_says_what_is_missing_and_changes_nothing(run: Path) -> None:
     status_to, lines_to = sync(run, "--dry-run", "--to", "tensorboard")
 
     count = str(len((run / "journal.jsonl").read_bytes().splitlines()))
-    assert (status, status_to) == (0, 0)
+    assert (status, status_to) == (1, 1)
     assert row(lines, "mlflow")[:3] == ["mlflow", "0", count]
     assert row(lines_to, "tensorboard")[:3] == ["tensorboard", "0", count]
     assert _tree(run.parent) == before

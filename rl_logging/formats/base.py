@@ -41,6 +41,7 @@ class Sender:
         self.name = name or self.name or type(self).__name__
         self.trouble = Trouble()
         self.refused: dict[str, int] = {}
+        self.refusal = ""  # the last one
         self.is_broken = False  # whether only a new process could go on
         self.leave_open = False  # whether the run is the user's to end
         self.located: Mapping[str, Any] = {}  # the run that an earlier process, or another, has opened
@@ -240,8 +241,10 @@ class Sender:
     def refuse(self, key: str, step: int, reason: str) -> None:
         """Count a value that cannot be held here, and say so once for each reason."""
         self.refused[key] = self.refused.get(key, 0) + 1
-        what = f"{self.name}: leaves out {key!r} at step {step}: {reason}"
-        self.trouble.tell(reason, f"{what}. The journal and the other outputs have it.")
+        self.refusal = f"{key!r} at step {step}: {reason}"
+        self.trouble.tell(
+            reason, f"{self.name}: leaves out {self.refusal}. The journal and the other outputs have it."
+        )
 
 
 def with_digest(name: str, key: str) -> str:

@@ -194,7 +194,8 @@ class TensorBoardSender(Tracker):
                 raise  # such as a full disk, which is not the value's fault
             reason = describe(error)
             what = f"{self.name}: {key!r} at step {record.step} is shown as a text only: {reason}"
-            self.trouble.tell(reason, what)
+            if not isinstance(value, Media) or value.file:  # else it was said when it was recorded
+                self.trouble.tell(reason, what)
             drawn = pieces.literal(name, pieces.word_for(value), kind_of_value(value))
         drawn.tag = self.run.tags.of(drawn.tag, drawn.WhichOneof("value"))
         return [drawn]
