@@ -145,10 +145,12 @@ class DoomedRun:
             self._kill_sync()
 
     def sync(self) -> int:
-        """Deliver the rest.
+        """Deliver the rest; of a run that was killed before it had a journal, there is none.
 
         :return: the exit status of ``rl-logging sync``
         """
+        if not (self.folder / "journal.jsonl").exists():
+            return 0
         return subprocess.run(self._sync_command(), stdout=subprocess.DEVNULL, timeout=PATIENCE_S).returncode
 
     def score(self) -> Score:
