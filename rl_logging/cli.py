@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from rl_logging import __version__
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
@@ -21,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit status
     """
     parser = _Parser(prog="rl-logging", description="One logger for reinforcement learning.")
+    parser.add_argument("--version", action="version", version=f"rl_logging {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     demo = commands.add_parser(
         "demo",
@@ -33,12 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--env", default="CartPole-v1", help="a Gymnasium environment")
     demo.add_argument("--timesteps", default=30_000, type=_whole(1), help="how long to train, in steps")
     demo.add_argument("--outputs", default="all", help="names, separated by commas, or all")
-    demo.add_argument("--folder", help="the run folder (default: a new one in runs/)")
+    demo.add_argument(
+        "--folder", default=argparse.SUPPRESS, help="the run folder (default: a new one in runs/)"
+    )
     demo.add_argument("--seed", default=0, type=_whole(0), help="of the environment and the agent")
     demo.add_argument(
         "--chaos", action="store_true", help="log to an MLflow server that is killed half-way and comes back"
     )
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, folder=None)
     sync = commands.add_parser(
         "sync",
         help="deliver what a run's trackers lack",

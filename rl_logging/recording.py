@@ -81,7 +81,7 @@ class RecordingLogger(sb3.Logger):
     def _tell_hidden(self, where: str) -> None:
         """Say once what was hidden."""
         if names := self._secrets.new_hidden():
-            told = f"secrets are hidden in {where}, and stand nowhere: {', '.join(names)}"
+            told = f"secrets in {where} are replaced by <hidden>: {', '.join(names)}"
             self._trouble.tell(f"hidden {names[0][:100]}", told)
 
     def _tell_bad(self, method: str, name: Any, error: Exception) -> None:

@@ -286,10 +286,12 @@ def test_the_console_says_what_was_kept(tmp_path: Path) -> None:
     with configure(tmp_path, ["log"]) as logger:
         logger.log_hyperparams({"lr": 0.1, "net": {"width": 8}})
         logger.save_agent({"a": 1}, step=7)
+        logger.save_agent({"a": 1}, "last", step=8)
 
     text = (tmp_path / "train.log").read_text()
     assert "INFO  hyperparameters (hyperparams.yaml): lr, net\n" in text
-    assert "INFO  agent agent: artifacts/agent/step_7/agent.pkl\n" in text
+    assert "INFO  agent: artifacts/agent/step_7/agent.pkl\n" in text
+    assert "INFO  last (agent): artifacts/last/step_8/last.pkl\n" in text
 
 
 def test_what_produces_a_run_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

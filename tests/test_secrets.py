@@ -91,7 +91,7 @@ def test_planted_secrets_are_found_nowhere(project: Path) -> None:
     found = dict(files(project / "out"))
     assert [name for name, content in found.items() if b"planted" in content] == []
     assert "planted" not in done.stdout + done.stderr
-    assert "secrets are hidden in hyperparameters" in done.stderr
+    assert "secrets in hyperparameters are replaced by <hidden>" in done.stderr
     # What is no secret has arrived, or the test would pass with an empty folder.
     whole = b"".join(found.values())
     for innocent in (b"db.example.org/runs", b"the model said", b"git.example.org/me/project.git"):

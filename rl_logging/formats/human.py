@@ -100,7 +100,8 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
 
     def emit_artifact(self, record: Record) -> None:
         for name, value in record.values.items():
-            self._say(record, f"{value.about.get('type', 'artifact')} {name}: {value.file}")
+            kind = value.about.get("type", "artifact")
+            self._say(record, f"{name if kind == name else f'{name} ({kind})'}: {value.file}")
 
     def rename(self, key: str) -> str:
         if (shown := self._names.get(key)) is None:
