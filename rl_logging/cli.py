@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--chaos", action="store_true", help="log to an MLflow server that is killed half-way and comes back"
     )
-    demo.set_defaults(run=_demo, folder=None)
+    demo.set_defaults(run=_demo)
     sync = commands.add_parser(
         "sync",
         help="deliver what a run's trackers lack",
@@ -76,7 +76,7 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             options.env,
             options.timesteps,
             options.outputs,
-            options.folder,
+            getattr(options, "folder", None),
             options.seed,
             options.chaos,
         )
