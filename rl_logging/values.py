@@ -220,6 +220,19 @@ def describe(error: BaseException) -> str:
     """An error's type and text, in one line, with no password, and nothing that steers a terminal."""
     words = without_users(" ".join(to_text(error).split()))
     if len(words) > _HEAD + _TAIL:
-        words = f"{words[:_HEAD]} … {words[-_TAIL:]}"
+        root = _root(error)
+        end = words[-_TAIL:]
+        if isinstance(root, OSError) and root.strerror:
+            end = f"{type(root).__name__}: {root.strerror}"
+        words = f"{words[:_HEAD]} … {end}"
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
     return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error with which it began."""
+    seen = {id(error)}
+    while (cause := error.__cause__ or error.__context__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        error = cause
+    return error

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.logger import Figure, HParam, Image, Video
 
 from rl_logging.rich import Media, rich_kind
-from rl_logging.values import number_text, short_text, to_float, to_plain, to_text
+from rl_logging.values import describe, number_text, short_text, to_float, to_plain, to_text
 
 
 class Colour(enum.IntEnum):
@@ -226,3 +226,18 @@ def test_values_need_neither_torch_nor_sb3():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout == "[0.5, \"<class 'object'>\"] set()\n"
+
+
+def test_a_long_error_ends_with_what_it_began_with() -> None:
+    """HTTP libraries wrap a refused connection into a screenful."""
+    try:
+        try:
+            raise ConnectionRefusedError(111, "Connection refused")
+        except OSError as cause:
+            raise RuntimeError("API request to http://me:pw@host:5000/api failed: " + "x" * 400) from cause
+    except RuntimeError as error:
+        told = describe(error)
+
+    assert told.startswith("RuntimeError: API request to http://host:5000/api failed: xxx")
+    assert told.endswith("… ConnectionRefusedError: Connection refused")
+    assert len(told) < 250
