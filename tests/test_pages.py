@@ -94,9 +94,9 @@ def tensorboard(run: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def mlflow(run: Path) -> str:
-    """The address of the run's page in MLflow, as the run folder has it."""
+    """The address of the run's page in MLflow, as the run folder has it, for more to stand behind."""
     address: str = json.loads((run / "cursors/mlflow.json").read_text())["url"]
-    return address
+    return address.partition("?")[0]
 
 
 @pytest.fixture(scope="module")

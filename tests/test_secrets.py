@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from repositories import git, isolate, make_repository
 from runs import empty_store
+from stable_baselines3.common import logger as sb3
+
+from rl_logging import make_output_format
 
 SCRIPT = """
 import argparse, sys
@@ -98,3 +101,19 @@ def test_planted_secrets_are_found_nowhere(project: Path) -> None:
         assert whole.count(innocent) >= 2, innocent
     kinds = {"journal.jsonl", "mlflow.db", ".wandb", ".swanlab", "task.json", "tfevents", "uncommitted.diff"}
     assert [kind for kind in kinds if not any(kind in name for name in found)] == []
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "log", "journal", "tensorboard"])
+def test_sb3_s_own_logger_leaks_none_into_our_outputs(tmp_path: Path, name: str) -> None:
+    """An output of ours hides them also where it stands alone."""
+    logger = sb3.Logger(str(tmp_path), [make_output_format(name, tmp_path)])
+    logger.record("sample", "the model said ghp_plantedInTextAbcdefghijklmnopqrstuvwxyz01")
+    logger.record("api_key", "planted-under-a-name")
+    logger.record("loss", 0.5)
+    logger.info("using hf_plantedInMessageAbcdefghijklmnopqrst")
+    logger.dump(1)
+    logger.close()
+
+    written = b"".join(content for _, content in files(tmp_path))
+    assert b"the model said <hidden>" in written
+    assert b"planted" not in written

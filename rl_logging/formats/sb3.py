@@ -1,5 +1,6 @@
 """OutputFormat: what SB3's logger calls, over a :class:`~rl_logging.formats.base.Sender`."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -7,8 +8,15 @@ from stable_baselines3.common.logger import FormatUnsupportedError, KVWriter, Se
 
 from rl_logging.formats.base import Sender
 from rl_logging.record import make_record, message_record, to_step
+from rl_logging.redaction import Redaction
 from rl_logging.rich import rich_kind
-from rl_logging.values import to_text
+from rl_logging.values import Value, is_rich, to_plain, to_text
+
+
+@functools.cache
+def secrets() -> Redaction:
+    """What hides secrets where no logger of ours has done it."""
+    return Redaction()
 
 
 class OutputFormat(Sender, KVWriter, SeqWriter):
@@ -26,7 +34,7 @@ class OutputFormat(Sender, KVWriter, SeqWriter):
         :raises FormatUnsupportedError: a value is shown by a word only, as SB3's outputs
             raise; the whole row is written by then
         """
-        record = make_record(key_values, key_excluded, to_step(step)).without(self.name)
+        record = make_record(key_values, key_excluded, to_step(step), _take).without(self.name)
         self.handle(record)
         for value in record.values.values():
             if (kind := rich_kind(value)) in self.unsupported:
@@ -34,4 +42,11 @@ class OutputFormat(Sender, KVWriter, SeqWriter):
 
     def write_sequence(self, sequence: Iterable[Any]) -> None:
         """Write one message, as SB3's logger calls it."""
-        self.handle(message_record(" ".join(map(to_text, sequence)), "info", step=0))
+        message = secrets().text(" ".join(map(to_text, sequence)))
+        self.handle(message_record(message, "info", step=0))
+
+
+def _take(key: str, value: Any, step: int) -> Value:
+    plain = to_plain(value)
+    is_safe = isinstance(plain, (int, float)) or is_rich(plain) or rich_kind(plain) is not None
+    return plain if is_safe else next(iter(secrets().nested({key: plain}).values()))

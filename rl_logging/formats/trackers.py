@@ -13,7 +13,7 @@ from stable_baselines3.common import logger as sb3
 
 from rl_logging.formats.clearml import ClearMLSender
 from rl_logging.formats.mlflow import MLflowSender
-from rl_logging.formats.sb3 import OutputFormat
+from rl_logging.formats.sb3 import OutputFormat, secrets
 from rl_logging.formats.swanlab import SwanLabSender
 from rl_logging.formats.tensorboard import TensorBoardSender
 from rl_logging.formats.wandb import WandBSender
@@ -31,11 +31,12 @@ class TrackerOutput(OutputFormat):
 
     def write(self, key_values: Mapping[str, Any], key_excluded: Mapping[str, Any], step: int = 0) -> None:
         if self._media is None:
-            self._media = MediaWriter(tempfile.mkdtemp(prefix="rl_logging-"))
+            self._media = MediaWriter(tempfile.mkdtemp(prefix="rl_logging-"), secrets().nested)
         self._deliver(make_record(key_values, key_excluded, to_step(step), self._media.keep))
 
     def write_sequence(self, sequence: Iterable[Any]) -> None:
-        self._deliver(message_record(" ".join(map(to_text, sequence)), "info", step=0))
+        message = secrets().text(" ".join(map(to_text, sequence)))
+        self._deliver(message_record(message, "info", step=0))
 
     def _deliver(self, record: Record) -> None:
         if self._inline is None:
