@@ -21,6 +21,7 @@ from rl_logging.values import describe
 from rl_logging.verdict import PARK, RETRY
 
 BEAT_S = 0.25  # how often the journal is looked at
+_chance = random.Random()  # a trainer's own numbers, which it may have seeded, stay as they are
 _PAUSES_S = {RETRY: (0.5, 60.0), PARK: (30.0, 600.0)}  # after the first failure, and at most
 
 
@@ -78,7 +79,7 @@ class Delivery:
         if known is not None and (not known.theirs or self.sender.joins()):  # else it is the user's
             self._earlier = known
             self._begin(None if self._from_start else known)
-            self._hands.refused = self.cursor.refused
+            self._hands.refused, self._hands.refusal = self.cursor.refused, self.cursor.refusal
         self.cursor.service, self.cursor.others = service, self._others
         self._taken = True
         return True
@@ -165,7 +166,7 @@ class Delivery:
                 self._hands.give(records)
             self.cursor.handed, self.cursor.handed_offset = piece[-1][0].seq, piece[-1][1]
             self.cursor.refused = self._hands.refused + sum(self.sender.refused.values())
-            self.cursor.refusal = self._hands.refusal or self.sender.refusal or self.cursor.refusal
+            self.cursor.refusal = self.sender.refusal or self._hands.refusal
             self._backlog.took(piece)
 
     def _open(self) -> bool:
@@ -225,11 +226,11 @@ class Delivery:
             self._hands.forget_unproven()
             self._begin(self.cursor)
         first_s, longest_s = _PAUSES_S[kind]
-        pause_s = min(first_s * float(2**self._pauses), longest_s) * random.uniform(0.8, 1.2)
+        pause_s = min(first_s * float(2**self._pauses), longest_s) * _chance.uniform(0.8, 1.2)
         self._pauses = min(self._pauses + 1, 20)
         self.cursor.retried += 1
-        self.cursor.state = WAITING if kind == RETRY else PARKED
-        self.cursor.error = describe(cause)
+        state = WAITING if kind == RETRY else PARKED
+        self.cursor.state, self.cursor.error = state, describe(cause)
         what = "tried again until it works" if kind == RETRY else "parked until that is mended"
         told = f"{self.entry.name} is {what}: {self.cursor.error}. Nothing is lost."
         self._trouble.tell(f"{kind} {type(cause).__name__}", told)

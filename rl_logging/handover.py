@@ -51,7 +51,7 @@ class HandOver:
     def forget_unproven(self) -> None:
         """Take back the refusals since the last success: they are to be tried again."""
         self.refused -= self.unproven
-        self.unproven = 0
+        self.unproven, self.refusal = 0, ""
 
     def _refuse(self, record: Record, error: Exception) -> None:
         self.unproven += 1

@@ -146,7 +146,7 @@ def test_a_closed_terminal_ends_the_trainer_only(run: Path) -> None:
         status = trainer.wait(ARRIVAL_S)
         wait_for_end_of_courier(run)
 
-    assert status == -signal.SIGHUP
+    assert status in (-signal.SIGHUP, 1)  # 1 where the end of its input reached it first
     assert in_tensorboard(run) == points(*range(50))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure as Drawing
 from stable_baselines3 import A2C, DQN
 from stable_baselines3.common import logger as sb3
 from stable_baselines3.common.callbacks import BaseCallback
@@ -100,7 +101,7 @@ def test_each_output_is_excluded_on_its_own(tmp_path, rows, name, excluded):
 RICH = {
     "video": sb3.Video(torch.zeros(1, 20, 3, 8, 8), fps=20),
     "image": sb3.Image(np.zeros((8, 8, 3), np.uint8), "HWC"),
-    "figure": sb3.Figure(None, close=True),  # type: ignore[arg-type]
+    "figure": sb3.Figure(Drawing(), close=True),
     "hparam": sb3.HParam({"learning_rate": 0.1}, {"loss": 0.0}),
 }
 
