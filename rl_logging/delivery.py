@@ -229,8 +229,7 @@ class Delivery:
         pause_s = min(first_s * float(2**self._pauses), longest_s) * _chance.uniform(0.8, 1.2)
         self._pauses = min(self._pauses + 1, 20)
         self.cursor.retried += 1
-        state = WAITING if kind == RETRY else PARKED
-        self.cursor.state, self.cursor.error = state, describe(cause)
+        self.cursor.state, self.cursor.error = WAITING if kind == RETRY else PARKED, describe(cause)
         what = "tried again until it works" if kind == RETRY else "parked until that is mended"
         told = f"{self.entry.name} is {what}: {self.cursor.error}. Nothing is lost."
         self._trouble.tell(f"{kind} {type(cause).__name__}", told)
