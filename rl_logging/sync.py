@@ -190,6 +190,6 @@ def _title(plan: Plan) -> Text:
 def _cursor(plan: Plan, entry: Entry) -> Cursor:
     """How far an output is, by its file."""
     known = CursorFile(plan.folder, entry.name).load()
-    with contextlib.suppress(Exception):  # it cannot be built, which is said where it is to be
+    with contextlib.suppress(ImportError, KeyError, TypeError, ValueError):  # it cannot be built: said later
         known, _ = of_service(known, build(entry).service())
     return known or Cursor(first=entry.first, handed=entry.first)

@@ -70,9 +70,8 @@ class Sender:
             ARTIFACT: self.emit_artifact,
             PROVENANCE: self.emit_provenance,
         }
-        emit, shown = emits.get(record.kind), record.without(self.name)
-        if emit is not None and shown.values:
-            emit(shown)
+        if record.kind in emits and (shown := record.without(self.name)).values:
+            emits[record.kind](shown)
 
     def handle_all(self, records: Sequence[Record]) -> None:
         """Take several records, in order."""
@@ -242,9 +241,8 @@ class Sender:
         """Count a value that cannot be held here, and say so once for each reason."""
         self.refused[key] = self.refused.get(key, 0) + 1
         self.refusal = f"{key!r} at step {step}: {reason}"
-        self.trouble.tell(
-            reason, f"{self.name}: leaves out {self.refusal}. The journal and the other outputs have it."
-        )
+        told = f"{self.name}: leaves out {self.refusal}. The journal and the other outputs have it."
+        self.trouble.tell(reason, told)
 
 
 def with_digest(name: str, key: str) -> str:
