@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from rl_logging.logger import Logger
     from rl_logging.record import Record
     from rl_logging.rich import Histogram, Table
+    from rl_logging.sources.nvml import NvmlSource
+    from rl_logging.sources.prometheus import PrometheusSource
+    from rl_logging.sources.ray_gpu import RayGpuSource
+    from rl_logging.sources.ray_monitor import RayGpuMonitor
+    from rl_logging.sources.sampled import Sampled, Source
+    from rl_logging.sources.system import SystemSource
 
 __version__ = "0.1.0"
 
@@ -61,6 +67,12 @@ _MODULES = {
     "rl_logging.logger": "Logger",
     "rl_logging.record": "Record",
     "rl_logging.rich": "Histogram Table",
+    "rl_logging.sources.nvml": "NvmlSource",
+    "rl_logging.sources.prometheus": "PrometheusSource",
+    "rl_logging.sources.ray_gpu": "RayGpuSource",
+    "rl_logging.sources.ray_monitor": "RayGpuMonitor",
+    "rl_logging.sources.sampled": "Sampled Source",
+    "rl_logging.sources.system": "SystemSource",
     "stable_baselines3.common.logger": """DEBUG DISABLED ERROR INFO WARN Figure FormatUnsupportedError
         HParam Image KVWriter SeqWriter Video""",
 }
@@ -90,10 +102,17 @@ __all__ = [
     "MLflowOutputFormat",
     "MemoryOutputFormat",
     "MissingBackendError",
+    "NvmlSource",
     "OutputFormat",
+    "PrometheusSource",
+    "RayGpuMonitor",
+    "RayGpuSource",
     "Record",
+    "Sampled",
     "SeqWriter",
+    "Source",
     "SwanLabOutputFormat",
+    "SystemSource",
     "Table",
     "TensorBoardOutputFormat",
     "Video",

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from rl_logging.formats.sb3 import OutputFormat
 from rl_logging.journal import FSYNC_EVERY_S
 from rl_logging.lifetime import check_delivery, check_resume
 from rl_logging.logger import Logger
+from rl_logging.sources import SOURCES, make_sources
+from rl_logging.sources.sampled import Source
 
 _DEFAULT_FORMATS = "stdout,log,csv"
 
@@ -32,6 +34,7 @@ def configure(
     handle_sigterm: bool = False,
     secret_names: Iterable[str] = (),
     provenance: bool | str = True,
+    sources: Iterable[str | Source] = (),
     **arguments: Mapping[str, Any],
 ) -> Logger:
     """Make a run folder and a logger that writes into it.
@@ -55,14 +58,16 @@ def configure(
         their like
     :param provenance: whether to log what produces the run, see :meth:`Logger.log_provenance`;
         ``"code"`` also keeps the files that git tracks. ``$RL_LOGGING_PROVENANCE=0`` is never
-    :param arguments: for the constructors of outputs given by name, by that name
+    :param sources: what is asked for metrics at each dump: ``"ray_gpu"``, ``"nvml"``,
+        ``"system"``, ``"prometheus"``, or callables, see :meth:`Logger.add_source`
+    :param arguments: for the constructors of outputs and sources given by name, by that name
     :raises RunInUseError: another process writes this run
     :raises FileExistsError: ``resume="never"``, and the folder has a run
     :raises FileNotFoundError: ``resume="must"``, and it has none
-    :raises ValueError: an unknown output, one given twice, arguments for one not given, or a
-        choice that there is not
-    :raises MissingBackendError: an output's package is not installed
-    :raises TypeError: an argument that an output's constructor does not have, or no list
+    :raises ValueError: an unknown output or source, one given twice, arguments for one not
+        given, or a choice that there is not
+    :raises MissingBackendError: an output's or a source's package is not installed
+    :raises TypeError: an argument that a constructor does not have, or no list
     :raises OSError: the folder cannot be written
     """
     if format_strings is None:
@@ -70,7 +75,11 @@ def configure(
     if isinstance(format_strings, str):
         raise TypeError(f"format_strings is a list of outputs: [{format_strings!r}], not {format_strings!r}")
     formats = [format_ for format_ in format_strings if format_ not in ("", "journal")]
-    _check(formats, arguments)
+    if isinstance(sources, str) or callable(sources):
+        raise TypeError(f"sources is a list: [{sources!r}], not {sources!r}")
+    sources = list(sources)
+    _check(formats, sources, arguments)
+    asked = make_sources(sources, arguments)
     path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
     check_delivery(delivery, linger_s)
     check_resume(resume, path)
@@ -100,6 +109,8 @@ def configure(
             if isinstance(format_, str):
                 format_ = make_output_format(format_, path, **arguments.get(format_, {}))
             logger.output_formats.append(format_)
+        for source in asked:
+            logger.add_source(source)
         undo.pop_all()
     _announce(logger, path)
     if provenance and os.environ.get("RL_LOGGING_PROVENANCE") != "0":
@@ -122,15 +133,16 @@ def make_output_format(
     return make_output(_format, Path(log_dir), **arguments)
 
 
-def _check(formats: list[str | KVWriter], arguments: Mapping[str, Any]) -> None:
+def _check(formats: list[str | KVWriter], sources: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     names = [format_ for format_ in formats if isinstance(format_, str)]
     check_names(names)
     for name, given in arguments.items():
-        if name not in known_formats():
-            raise TypeError(f"configure() has no argument {name!r}, and no output has that name")
-        if name not in names:
+        if name not in known_formats() and name not in SOURCES:
+            raise TypeError(f"configure() has no argument {name!r}, and no output or source has that name")
+        kind, list_ = ("a source", "sources") if name in SOURCES else ("an output", "outputs")
+        if name not in names and name not in sources:
             raise ValueError(
-                f"{name}={given!r} is for an output that is not asked for; add {name!r} to the outputs"
+                f"{name}={given!r} is for {kind} that is not asked for; add {name!r} to the {list_}"
             )
         if not isinstance(given, Mapping):
             raise TypeError(f"{name}= takes a mapping of constructor arguments, not {given!r}")

@@ -1,14 +1,14 @@
 """Keeping the courier alive: it is started once per run, and again when it dies."""
 
 import contextlib
-import errno
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
+
+from rl_logging import interpreter
 
 _log = logging.getLogger("rl_logging")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
@@ -69,18 +69,14 @@ class CourierProcess:
             self._gone.wait(timeout_s)
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        if not sys.executable:
-            raise FileNotFoundError(errno.ENOENT, "this process does not know its Python interpreter")
-        # The modules are to be found where this process finds them.
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         with (self._folder / "courier.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "rl_logging.courier", *self._arguments],
+                interpreter.command("rl_logging.courier", *self._arguments),
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+                env=interpreter.environment(),
                 start_new_session=True,  # neither Ctrl-C nor the terminal's end is meant for it
             )
         self._gone.clear()

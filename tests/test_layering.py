@@ -15,7 +15,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # A module may import what stands in a line above its own.
 LAYERS = """
-__init__ errors mlflow_server
+__init__ errors mlflow_server interpreter
 rich
 values histograms secret_names key_shapes
 assignments encoders program
@@ -27,6 +27,12 @@ line axes contents media_files
 media journal_reader
 journal artifacts models
 health
+sources.sampled sources.scrape sources.ray_page sources.ray_names
+sources.asked sources.ray_metrics sources.nvml sources.system sources.prometheus sources.__init__
+sources.ray_cluster
+sources.ray_child
+sources.ray_gpu
+sources.ray_monitor
 formats.__init__ formats.bounds
 formats.base
 handover inline backlog

@@ -1,0 +1,126 @@
+"""What a Ray node's metrics page says of the node and its GPUs.
+
+The page is Prometheus' text, of up to 600 KB; its wanted lines are found by one pattern, and
+their labels, which seldom change, are read by prometheus_client when they are new: 0.2 ms a
+page, against 30 to 70 ms for the library alone.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_GB, _MB = 2.0**30, 2.0**20
+# What each gauge is here, and by how much it is divided. Ray's text says that gram_used is in
+# bytes; its code and its values say MiB.
+_OF_GPU = {
+    b"gpus_utilization": ("util", 1.0),
+    b"gram_used": ("mem_gb", 1024.0),
+    b"gram_available": ("mem_free_gb", 1024.0),
+    b"gpu_power_milliwatts": ("power_w", 1000.0),
+    b"gpu_temperature_celsius": ("temp_c", 1.0),
+}
+_OF_NODE = {
+    b"cpu_utilization": ("cpu_util", 1.0),
+    b"mem_used": ("mem_gb", _GB),
+    b"mem_total": ("mem_total_gb", _GB),
+    b"disk_utilization_percentage": ("disk_util", 1.0),
+    b"disk_io_read_speed": ("disk_read_mb_s", _MB),
+    b"disk_io_write_speed": ("disk_write_mb_s", _MB),
+    b"network_receive_speed": ("net_in_mb_s", _MB),
+    b"network_send_speed": ("net_out_mb_s", _MB),
+}
+_LINE = re.compile(
+    rb"^ray_node_(%s)\{([^\n]*)\} ([-+.\deE]{1,40})(?: -?\d{1,20})?$" % b"|".join([*_OF_GPU, *_OF_NODE]),
+    re.MULTILINE,
+)
+_GPUS = 1024  # of a node; a page that names more of them lies
+_NAME_LENGTH = 120  # of a GPU's model
+
+
+class Labels(NamedTuple):
+    """Which GPU a line is about.
+
+    :param number: Ray's index of it; of a part of one (MIG), 1000 times the GPU's plus its own
+    :param uuid: empty where Ray does not say it, as before 2.57
+    """
+
+    number: int
+    uuid: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says.
+
+    :param node: values of the node, by the names in the wiki
+    :param gpus: values of each GPU
+    """
+
+    node: Mapping[str, float]
+    gpus: Mapping[Labels, Mapping[str, float]]
+
+
+class PageParser:
+    """Reads one node's pages, and remembers the labels of the last one."""
+
+    def __init__(self) -> None:
+        self._labels: dict[bytes, Labels | None] = {}
+
+    def parse(self, page: bytes) -> Page | None:
+        """What a page says; None where it has none of the wanted lines.
+
+        A line that is damaged counts for nothing, and so does a value that is no number or
+        below 0, which is Ray's word for one that it could not read.
+        """
+        node: dict[str, float] = {}
+        gpus: dict[Labels, dict[str, float]] = {}
+        known: dict[bytes, Labels | None] = {}
+        for name, text, number in _LINE.findall(page):
+            value = _number(number)
+            if name in _OF_NODE:
+                key, unit = _OF_NODE[name]
+                if value is not None:
+                    node[key] = value / unit
+                continue
+            if text not in known:
+                known[text] = self._labels[text] if text in self._labels else _labels(text)
+            labels = known[text]
+            if labels is None or (labels not in gpus and len(gpus) == _GPUS):
+                continue
+            gpu = gpus.setdefault(labels, {})
+            key, unit = _OF_GPU[name]
+            if value is not None:
+                gpu[key] = value / unit
+        self._labels = known
+        for gpu in gpus.values():
+            free_gb = gpu.pop("mem_free_gb", None)
+            if free_gb is not None and "mem_gb" in gpu:
+                gpu["mem_total_gb"] = gpu["mem_gb"] + free_gb
+        return Page(node, gpus) if node or gpus else None
+
+
+def _number(text: bytes) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _labels(text: bytes) -> Labels | None:
+    """A line's labels, read by the format's own library; None where they name no GPU."""
+    from prometheus_client.parser import text_string_to_metric_families  # of the extra ``ray``
+
+    try:
+        (family,) = text_string_to_metric_families(f"a{{{text.decode()}}} 0\n")
+        labels = family.samples[0].labels
+        index = labels["GpuIndex"]
+        if not re.fullmatch(r"[0-9]{1,9}", index):
+            return None
+        uuid, model = labels.get("GpuUuid", ""), labels.get("GpuDeviceName", "")
+        return Labels(int(index), uuid[:_NAME_LENGTH], model[:_NAME_LENGTH])
+    except (ValueError, KeyError, IndexError):  # the library's, for what is no Prometheus text
+        return None
