@@ -14,8 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
+from rl_logging.demo_ray import started_ray
 from rl_logging.formats import TRACKERS, check_installed, check_names
 from rl_logging.formats.base import Sender
+from rl_logging.sources.sampled import Source
 
 _ALGORITHMS = ("a2c", "ddpg", "dqn", "ppo", "sac", "td3")
 _ACTIONS = {"dqn": ("Discrete",), "ddpg": ("Box",), "sac": ("Box",), "td3": ("Box",)}
@@ -90,12 +92,15 @@ def run(plan: Plan) -> int:
             arguments["mlflow"] = {"tracking_uri": server.url}
             callbacks = [MLflowDies(server, plan.timesteps, screen.print)]
         screen.print(f"Training {plan.algorithm.upper()} on {plan.environment} for {plan.timesteps:,} steps.")
-        outputs = _logged(plan, arguments, callbacks)
+        with started_ray(screen.print) as sources:
+            outputs = _logged(plan, arguments, callbacks, sources)
         screen.print("\nReading every output back.")
         return _report(plan, outputs, screen)
 
 
-def _logged(plan: Plan, arguments: dict[str, Any], callbacks: list[Any]) -> list[Sender]:
+def _logged(
+    plan: Plan, arguments: dict[str, Any], callbacks: list[Any], sources: list[Source]
+) -> list[Sender]:
     """Train; give the outputs that it was logged to."""
     from rl_logging.compose import configure
     from rl_logging.formats.human import FixedHumanOutputFormat
@@ -104,7 +109,7 @@ def _logged(plan: Plan, arguments: dict[str, Any], callbacks: list[Any]) -> list
         FixedHumanOutputFormat(_Printed(), name="stdout") if name == "stdout" else name
         for name in plan.outputs
     ]
-    with configure(plan.folder, formats, **arguments) as logger:
+    with configure(plan.folder, formats, sources=sources, **arguments) as logger:
         _train(plan, logger, callbacks)
         logger.flush(_PATIENCE_S)
     return [output for output in logger.output_formats if isinstance(output, Sender)]

@@ -15,6 +15,7 @@ _MODES = {
     "journal": "appending to the journal, following it, opening it again",
     "media": "what taking a video and a large histogram costs, against writing the same bytes",
     "outage": "memory, time and completeness when MLflow is down for a million records",
+    "scrape": "asking 8 to 4,096 simulated Ray nodes with 8 GPUs each",
 }
 
 
@@ -39,6 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=int, help="of --catch-up, --journal, --outage")
     parser.add_argument("--pairs", type=int, default=5, help="of --ppo, by default %(default)s")
     parser.add_argument("--steps", type=int, default=100_000, help="of --ppo, by default %(default)s")
+    parser.add_argument("--nodes", default="8,64,256,1024,4096", help="of --scrape, by default %(default)s")
+    parser.add_argument(
+        "--in-turn",
+        type=int,
+        default=64,
+        help="of --scrape: up to so many nodes asked in turn too, by default %(default)s",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny, without a server, to see that it works")
     return parser
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import nvml_stand_in
 import pytest
 
 from rl_logging.mlflow_server import MLflowServer
@@ -29,6 +31,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         # Most tests count records; the one of the provenance comes when it comes.
         patch.setenv("RL_LOGGING_PROVENANCE", "0")
+        # Ray's token stands in the home folder, which is another one in each test.
+        patch.setenv("RAY_AUTH_MODE", "disabled")
         # A shell lets its background jobs ignore Ctrl-C, and what they start does, too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
@@ -82,6 +86,14 @@ def mlflow_server(_own_environment: None, tmp_path_factory: pytest.TempPathFacto
     """A server for all tests that leave it running: it takes seconds to start."""
     with MLflowServer(tmp_path_factory.mktemp("mlflow_server")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for NVIDIA's library."""
+    if shutil.which("gcc") is None:
+        pytest.skip("the stand-in for NVIDIA's library needs gcc")
+    return nvml_stand_in.build(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rl_logging import MemoryOutputFormat, cli
+from rl_logging.journal import read
 from rl_logging.readers import compare
 from rl_logging.record import make_record
 
@@ -56,6 +57,24 @@ def test_what_is_no_number_is_in_every_tracker(
         ("image", "figure", "video", "histogram", "table", "text", "hyperparameter", "tag", "model"), 1
     )
     assert head.strip() == ""
+
+
+def test_node_of_the_local_ray_is_in_every_dump(
+    finished: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    """CPU and memory; that each output has what the journal has, the table above says."""
+    folder, process = finished
+
+    run = folder / "runs" / "ppo_cartpole-v1_001"
+    records = [record.values for record in read(run / "journal.jsonl") if record.kind == "metrics"]
+    dumps = [values for values in records if {"time/iterations", "eval/mean_reward"} & values.keys()]
+    assert "Ray is started, with one node (no GPU)." in process.stdout
+    assert len(dumps) == 4
+    for values in dumps:
+        assert 0 < values["ray/node.local.mem_gb"] < values["ray/node.local.mem_total_gb"]
+        assert 0 <= values["ray/node.local.cpu_util"] <= 100
+    assert "node.local.cpu_util" in (run / "train.log").read_text()
+    assert "node.local.mem_gb" in process.stdout
 
 
 def test_says_where_everything_is(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:

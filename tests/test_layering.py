@@ -55,7 +55,7 @@ journaled
 direct
 logger
 compose readers plots callbacks
-sync_plan demo_chaos demo_report demo_values
+sync_plan demo_chaos demo_ray demo_report demo_values
 sync
 demo
 cli

@@ -1,6 +1,7 @@
 """NvmlSource: the GPUs of this machine, asked through NVIDIA's library."""
 
 import contextlib
+import errno
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,7 +33,7 @@ class NvmlSource:
     def __call__(self) -> dict[str, Any]:
         """Ask each GPU.
 
-        :raises RuntimeError: there is no NVIDIA driver, or it does not answer
+        :raises OSError: there is no NVIDIA driver, or it does not answer
         """
         import pynvml
 
@@ -43,7 +44,7 @@ class NvmlSource:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             self.close()
-            raise RuntimeError(f"NVML gives no GPUs: {error}") from error
+            raise OSError(errno.ENODEV, f"NVIDIA's library gives no GPUs: {error}") from error
         start = f"{self.prefix}/" if self.prefix else ""
         return {
             f"{start}gpu.{index}.{key}": value

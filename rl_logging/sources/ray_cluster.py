@@ -1,7 +1,8 @@
 """RayCluster: asks a Ray cluster's nodes, and keeps what each said last. It needs no Ray."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rl_logging.sources.ray_metrics import SMALL, Reading, gpus_of, metrics
@@ -34,7 +35,7 @@ class RayCluster:
         self._scraper = Scraper(self._take, timeout_s)
         self._parsers: dict[Target, PageParser] = {}
         self._pages: dict[Target, tuple[float, Page]] = {}
-        self._empty: set[Target] = set()  # answered without any of the values
+        self._empty: Counter[Target] = Counter()  # rounds in which a node answered without values
 
     def ask(self, nodes: Sequence[Named]) -> Snapshot:
         """Ask the nodes, and give what is known of them now.
@@ -48,6 +49,7 @@ class RayCluster:
         self._forget(self._parsers.keys() - names.keys())
         for target in names:
             self._parsers.setdefault(target, PageParser())
+        silent_before = set(self._scraper.silent)
         self._scraper.ask(names)
         oldest = time.monotonic() - self._keep_s
         readings = [
@@ -58,32 +60,36 @@ class RayCluster:
         without = sum(node.port <= 0 for node in nodes)
         counts = {"nodes_alive": len(nodes), "nodes_silent": len(self._scraper.silent) + without}
         values = {**counts, **metrics(readings, self._choose_detail(readings))} if nodes else {}
-        return Snapshot(values, self._notes(names, without))
+        return Snapshot(values, self._notes(names, silent_before, without))
 
     def _forget(self, gone: Iterable[Target]) -> None:
         for target in gone:
             del self._parsers[target]
             self._pages.pop(target, None)
-            self._empty.discard(target)
+            del self._empty[target]
 
-    def _take(self, target: Target, answer: bytes) -> None:
+    def _take(self, target: Target, answer: bytes) -> str:
         if target not in self._parsers:  # it has left since
-            return
+            return ""
         page = self._parsers[target].parse(answer)
-        if page is None:
-            self._empty.add(target)
-        else:
-            self._empty.discard(target)
+        if page is not None:
+            del self._empty[target]
             self._pages[target] = (time.monotonic(), page)
+            return ""
+        if b"\nray_" not in answer:
+            return "what it serves is no page of Ray's"
+        self._empty[target] += 1
+        return ""
 
     def _choose_detail(self, readings: Sequence[Reading]) -> str:
         if self._detail == "auto" and (len(readings) > SMALL or len(gpus_of(readings)) > SMALL):
             self._detail = "cluster"  # for good: curves that come and go are of no use
         return "gpu" if self._detail == "auto" else self._detail
 
-    def _notes(self, names: Mapping[Target, str], without: int) -> dict[str, str]:
+    def _notes(self, names: Mapping[Target, str], before: Container[Target], without: int) -> dict[str, str]:
+        """What to tell; a node that has just started may give nothing yet, and one may be late once."""
         notes = {}
-        if silent := list(self._scraper.silent.items()):
+        if silent := [(node, why) for node, why in self._scraper.silent.items() if node in before]:
             (address, port), why = silent[0]
             others = f", nor do {len(silent) - 1} more" if len(silent) > 1 else ""
             notes["silent"] = (
@@ -95,9 +101,9 @@ class RayCluster:
                 f"{without} Ray nodes export no metrics: pip install 'ray[default]' there, and start them "
                 "without RAY_enable_metrics_collection=0"
             )
-        if self._empty:
+        if empty := [node for node, rounds in self._empty.items() if node in self._pages or rounds > 2]:
             notes["empty"] = (
-                f"node {names[min(self._empty)]} answers without its values. Ray 2.52 to 2.56 gives each "
+                f"node {names[empty[0]]} answers without its values. Ray 2.52 to 2.56 gives each "
                 "value to the first who asks, and the cluster's Prometheus or another run has asked; what is "
                 "known stands for a while. Start Ray with RAY_enable_open_telemetry=0, or use Ray 2.57"
             )

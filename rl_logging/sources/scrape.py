@@ -28,13 +28,14 @@ _GZIP = 31  # zlib's word for a gzip header
 class Scraper:
     """Asks nodes for their pages.
 
-    :param take: called with each page that comes, in the thread that calls :meth:`ask`
+    :param take: called with each page that comes, in the thread that calls :meth:`ask`; it says
+        why the page counts as none, if it does
     :param timeout_s: for one node, from its connection to its last byte
     :param max_bytes: of a page; a longer one counts as none
     """
 
     def __init__(
-        self, take: Callable[[Target, bytes], None], timeout_s: float = 1.0, max_bytes: int = 8 << 20
+        self, take: Callable[[Target, bytes], str], timeout_s: float = 1.0, max_bytes: int = 8 << 20
     ) -> None:
         self.silent: dict[Target, str] = {}
         """The nodes that have not answered when last asked, and why."""
@@ -60,11 +61,11 @@ class Scraper:
         for target, answer in self._answered(todo, awaited):
             self._asked.discard(target)
             awaited.discard(target)
-            if isinstance(answer, bytes):
-                self.silent.pop(target, None)
-                self._take(target, answer)
+            why = self._take(target, answer) if isinstance(answer, bytes) else str(answer) or "no answer"
+            if why:
+                self.silent[target] = why
             else:
-                self.silent[target] = str(answer) or type(answer).__name__
+                self.silent.pop(target, None)
         for target in awaited:
             self.silent[target] = "no answer yet"
 
@@ -92,7 +93,7 @@ class Scraper:
             self._answers.put((target, answer))
 
 
-def fetch(address: str, port: int, timeout_s: float, max_bytes: int, path: str = "/metrics") -> bytes:
+def fetch(address: str, port: int, timeout_s: float, max_bytes: int) -> bytes:
     """Get one page, and close the connection.
 
     Neither a proxy nor a redirection is followed.
@@ -107,11 +108,11 @@ def fetch(address: str, port: int, timeout_s: float, max_bytes: int, path: str =
     connection = http.client.HTTPConnection(address, port)
     with contextlib.closing(connection):
         connection.sock = _connected(address, port, timeout_s, ends)
-        connection.request("GET", path, headers={"Accept-Encoding": "gzip", "Connection": "close"})
-        response = connection.getresponse()
-        if response.status != http.client.OK:
-            raise ValueError(f"it answers {response.status}: {response.read1(_SHOWN)!r}")
-        return _body(response, max_bytes)
+        connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip", "Connection": "close"})
+        with connection.getresponse() as response:
+            if response.status != http.client.OK:
+                raise ValueError(f"it answers {response.status}: {response.read1(_SHOWN)!r}")
+            return _body(response, max_bytes)
 
 
 def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:

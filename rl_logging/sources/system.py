@@ -10,6 +10,7 @@ from rl_logging.errors import MissingBackendError
 from rl_logging.sources.sampled import check_seconds
 
 _GB, _MB = 2.0**30, 2.0**20
+_FIRST_S = 0.1  # the system counts CPU in ticks of 10 ms: a shorter while is nearly all or nothing
 
 
 class SystemSource:
@@ -23,6 +24,7 @@ class SystemSource:
     :param disk: a path on the disk that counts
     :raises MissingBackendError: psutil is not installed
     :raises ValueError: an interval that is not above 0
+    :raises OSError: there is no such disk
     """
 
     name = "system"
@@ -33,40 +35,52 @@ class SystemSource:
         import psutil
 
         self.prefix, self.every_s = prefix, check_seconds("every_s", every_s)
+        psutil.disk_usage(disk)
         self._disk = disk
         self._psutil: Any = psutil
-        self._processes: dict[int, Any] = {}
+        self._children: dict[Any, Any] = {}
         self._counters: tuple[float, dict[str, float]] = (time.monotonic(), self._counted())
         self._process = psutil.Process()
-        psutil.cpu_percent()  # it counts from the last call
-        self._process.cpu_percent()
+        self._first_s: float | None = _FIRST_S
+        self._process.cpu_percent()  # it counts from the last call
+        self._of_children()
 
     def __call__(self) -> dict[str, float]:
+        # It counts from the last call in the same thread, and at first there was none.
+        cpu_util, self._first_s = self._psutil.cpu_percent(self._first_s), None
         used, total = self._memory()
         own = self._process
         values = {
-            "cpu_util": self._psutil.cpu_percent(),
+            "cpu_util": cpu_util,
             "mem_gb": used / _GB,
             "mem_total_gb": total / _GB,
             "disk_util": self._psutil.disk_usage(self._disk).percent,
             **self._rates(),
             "process.cpu_util": own.cpu_percent(),
             "process.mem_gb": own.memory_info().rss / _GB,
-            **self._children(),
+            **self._of_children(),
         }
         return {f"{self.prefix}/{key}" if self.prefix else key: value for key, value in values.items()}
 
-    def _children(self) -> dict[str, float]:
+    def _of_children(self) -> dict[str, float]:
         """What the children of this process use, theirs included."""
-        processes = {child.pid: child for child in self._process.children(recursive=True)}
-        # psutil counts CPU from the last call on the same object.
-        self._processes = {pid: self._processes.get(pid, child) for pid, child in processes.items()}
-        cpu = memory = 0.0
-        for child in self._processes.values():
-            with contextlib.suppress(self._psutil.Error):  # it has just ended
-                cpu += child.cpu_percent()
-                memory += child.memory_info().rss
-        return {"children": len(self._processes), "children.cpu_util": cpu, "children.mem_gb": memory / _GB}
+        children = self._process.children(recursive=True)
+        # psutil counts CPU from the last call on the same object. Equal ones are the same
+        # process, and not only of the same number, which may have gone to another.
+        self._children = {child: self._children.get(child, child) for child in children}
+        running = [used for child in self._children.values() if (used := self._used(child))]
+        return {
+            "children": len(running),
+            "children.cpu_util": sum(cpu for cpu, _ in running),
+            "children.mem_gb": sum(memory for _, memory in running) / _GB,
+        }
+
+    def _used(self, process: Any) -> tuple[float, float] | None:
+        """A process' CPU in percent and memory in bytes; None if it has ended."""
+        with contextlib.suppress(self._psutil.Error):  # it ends just now
+            if process.status() != self._psutil.STATUS_ZOMBIE:  # which nobody has waited for
+                return process.cpu_percent(), process.memory_info().rss
+        return None
 
     def _rates(self) -> dict[str, float]:
         (then, before), (now, after) = self._counters, (time.monotonic(), self._counted())
@@ -107,10 +121,10 @@ def container_memory(folder: Path = Path("/sys/fs/cgroup")) -> tuple[int | None,
     for limit_file, used_file, statistics_file, start in _CGROUPS:
         try:
             statistics = dict(line.split() for line in (folder / statistics_file).read_text().splitlines())
+            cache = sum(int(statistics[f"{start}{name}"]) for name in ("inactive_file", "active_file"))
             used = int((folder / used_file).read_text())
             limit = (folder / limit_file).read_text().strip()
-        except (OSError, ValueError):  # not of this version, or no control group at all
+        except (OSError, ValueError, KeyError):  # not of this version, or no control group at all
             continue
-        cache = sum(int(statistics.get(f"{start}{name}", 0)) for name in ("inactive_file", "active_file"))
         return max(used - cache, 0), int(limit) if limit.isdecimal() else None
     return None, None
