@@ -1,7 +1,7 @@
 """What it takes to ask the nodes of a Ray cluster: 8 to 4,096 of them, 8 GPUs each, simulated.
 
 One process is the nodes; another one asks them, and does nothing else, or trains and dumps.
-As RayGpuSource does, a thread asks up to 256 nodes, and a child process more. Beside it
+As RayGpuSource does, a thread asks up to 64 nodes, and a child process more. Beside it
 stands what a peer's logger does: it asks one node after the other, and prometheus_client
 reads each page as a whole.
 """
@@ -26,7 +26,7 @@ from bench_report import progress, quantile, show, us
 from rl_logging import configure
 from rl_logging.sources.ray_names import Node
 
-_IN_THREAD = 256  # nodes; RayGpuSource has a child process ask more
+_IN_THREAD = 64  # nodes; RayGpuSource has a child process ask more
 _PAUSE_S = 2.0  # between two rounds: the mute nodes' timeouts are over by then
 _PEERS_TIMEOUT_S = 5.0
 _PATIENCE_S = 3600.0
@@ -166,7 +166,7 @@ class Asked(NamedTuple):
 
 def _measure_dump(options: argparse.Namespace, folder: Path) -> None:
     rounds, dumps = (1, 20) if options.quick else (options.rounds or 6, options.dumps or 500)
-    few, many, every_s = (8, 8, 0.5) if options.quick else (_IN_THREAD, 4 * _IN_THREAD, 10.0)
+    few, many, every_s = (8, 8, 0.5) if options.quick else (_IN_THREAD, 16 * _IN_THREAD, 10.0)
     sides = [
         Side("no source"),
         Side("the same values, at hand", has_values=True),

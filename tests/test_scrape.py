@@ -10,15 +10,16 @@ from rl_logging.sources.scrape import Scraper, Target, fetch
 LONG_S = 30.0  # longer than any test takes
 
 
-def scraper(timeout_s: float = 1.0) -> tuple[Scraper, dict[Target, bytes]]:
+def scraper(timeout_s: float = 1.0) -> tuple[Scraper[bytes], dict[Target, bytes]]:
     """A scraper, and what it has taken."""
     taken: dict[Target, bytes] = {}
 
-    def take(target: Target, answer: bytes) -> str:
-        taken[target] = answer
-        return "" if answer else "an empty page"
+    def read(target: Target, answer: bytes) -> bytes:
+        if not answer:
+            raise ValueError("an empty page")
+        return answer
 
-    return Scraper(take, timeout_s, max_bytes=1 << 20), taken
+    return Scraper(read, taken.__setitem__, timeout_s, max_bytes=1 << 20), taken
 
 
 def test_pages_of_all_nodes_arrive():
@@ -92,7 +93,7 @@ def test_bad_node_is_silent_and_the_others_are_not(kind):
 
         asked.ask([good.target, bad.target])
 
-        assert taken[good.target] == page()
+        assert taken == {good.target: page()}
         assert list(asked.silent) == [bad.target]
         if why:
             with pytest.raises(ValueError, match=why):

@@ -4,9 +4,10 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rl_logging.sources.sampled import Source
+if TYPE_CHECKING:
+    from rl_logging.sources.sampled import Source
 
 SOURCES = {
     "ray_gpu": "rl_logging.sources.ray_gpu:RayGpuSource",
@@ -16,7 +17,7 @@ SOURCES = {
 }
 
 
-def make_source(_name: str, /, **arguments: Any) -> Source:
+def make_source(_name: str, /, **arguments: Any) -> "Source":
     """Build a source that is given by name.
 
     :param arguments: for its constructor
@@ -47,7 +48,9 @@ def check_source(name: Any) -> None:
         raise ValueError(f"unknown source {name!r}; {hint}allowed are {', '.join(SOURCES)}, or a callable")
 
 
-def make_sources(given: Iterable[str | Source], arguments: Mapping[str, Mapping[str, Any]]) -> list[Source]:
+def make_sources(
+    given: "Iterable[str | Source]", arguments: Mapping[str, Mapping[str, Any]]
+) -> "list[Source]":
     """Build the sources that are given by name, among others that are ready.
 
     :param arguments: for constructors, by name

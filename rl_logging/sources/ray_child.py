@@ -82,7 +82,7 @@ def _line(pipe: IO[bytes]) -> bytes:
 
 def main() -> None:
     """Answer each list of nodes on standard input, until it ends."""
-    os.nice(10)
+    os.nice(5)  # training goes first
     cluster = RayCluster(**json.loads(sys.argv[1]))
     for line in sys.stdin:
         snapshot = cluster.ask([Named(*node) for node in json.loads(line)])

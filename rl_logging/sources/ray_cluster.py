@@ -32,7 +32,7 @@ class RayCluster:
 
     def __init__(self, detail: str, timeout_s: float, keep_s: float) -> None:
         self._detail, self._keep_s = detail, keep_s
-        self._scraper = Scraper(self._take, timeout_s)
+        self._scraper: Scraper[Page | None] = Scraper(self._read, self._take, timeout_s)
         self._parsers: dict[Target, PageParser] = {}
         self._pages: dict[Target, tuple[float, Page]] = {}
         self._empty: Counter[Target] = Counter()  # rounds in which a node answered without values
@@ -68,18 +68,22 @@ class RayCluster:
             self._pages.pop(target, None)
             del self._empty[target]
 
-    def _take(self, target: Target, answer: bytes) -> str:
+    def _read(self, target: Target, answer: bytes) -> Page | None:
+        """What a page says; None where it has no values."""
+        parser = self._parsers.get(target)
+        page = None if parser is None else parser.parse(answer)
+        if page is None and b"\nray_" not in answer:
+            raise ValueError("what it serves is no page of Ray's")
+        return page
+
+    def _take(self, target: Target, page: Page | None) -> None:
         if target not in self._parsers:  # it has left since
-            return ""
-        page = self._parsers[target].parse(answer)
-        if page is not None:
+            return
+        if page is None:
+            self._empty[target] += 1
+        else:
             del self._empty[target]
             self._pages[target] = (time.monotonic(), page)
-            return ""
-        if b"\nray_" not in answer:
-            return "what it serves is no page of Ray's"
-        self._empty[target] += 1
-        return ""
 
     def _choose_detail(self, readings: Sequence[Reading]) -> str:
         if self._detail == "auto" and (len(readings) > SMALL or len(gpus_of(readings)) > SMALL):

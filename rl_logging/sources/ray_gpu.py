@@ -1,6 +1,7 @@
 """RayGpuSource: GPUs and hosts of a Ray cluster, from the metrics pages of its nodes."""
 
 import logging
+import re
 import sys
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -13,9 +14,10 @@ from rl_logging.sources.ray_names import Named, Node, NodeNames
 from rl_logging.sources.sampled import KEEP_INTERVALS, check_seconds
 
 _log = logging.getLogger("rl_logging")
-_MANY = 256  # nodes; beyond, another process asks them, whose work does not stop training
+_MANY = 64  # nodes; beyond, another process asks them, whose work does not stop training
 _REFRESH_S = 5.0  # by default, how often a node renews its values
 _NAMINGS = ("name", "place")
+_OF_ONE_GPU = re.compile(r"\.gpu\.\d+\.")
 
 
 class _Cluster(Protocol):
@@ -78,7 +80,7 @@ class RayGpuSource:
 
     def exclude(self, key: str) -> tuple[str, ...]:
         """The console does not show each GPU's values, unless asked to."""
-        return () if self._console or ".gpu." not in key else ("stdout",)
+        return ("stdout",) if not self._console and _OF_ONE_GPU.search(key) else ()
 
     def __call__(self) -> dict[str, Any]:
         """Ask the cluster's nodes; at most a second longer than the slowest takes that answers."""

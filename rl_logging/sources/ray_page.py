@@ -1,8 +1,8 @@
 """What a Ray node's metrics page says of the node and its GPUs.
 
 The page is Prometheus' text, of up to 600 KB; its wanted lines are found by one pattern, and
-their labels, which seldom change, are read by prometheus_client when they are new: 0.2 ms a
-page, against 30 to 70 ms for the library alone.
+their labels, which seldom change, are read when they are new: 0.3 ms a page, against 30 to 70
+ms for prometheus_client alone, which reads what is not plain.
 """
 
 import math
@@ -31,10 +31,13 @@ _OF_NODE = {
     b"network_receive_speed": ("net_in_mb_s", _MB),
     b"network_send_speed": ("net_out_mb_s", _MB),
 }
+# It begins with plain characters, not with "^": so it is looked for ten times as fast.
 _LINE = re.compile(
-    rb"^ray_node_(%s)\{([^\n]*)\} ([-+.\deE]{1,40})(?: -?\d{1,20})?$" % b"|".join([*_OF_GPU, *_OF_NODE]),
-    re.MULTILINE,
+    rb"\nray_node_(%s)\{([^\n]*)\} ([-+.\deE]{1,40})(?: -?\d{1,20})?(?=\n|$)"
+    % b"|".join([*_OF_GPU, *_OF_NODE])
 )
+_PLAIN_LABELS = re.compile(rb'(?:[a-zA-Z_]\w*="[^"\\]*"(?:,|$))*')
+_PLAIN_LABEL = re.compile(r'(\w+)="([^"]*)"')
 _GPUS = 1024  # of a node; a page that names more of them lies
 _NAME_LENGTH = 120  # of a GPU's model
 
@@ -78,7 +81,7 @@ class PageParser:
         node: dict[str, float] = {}
         gpus: dict[Labels, dict[str, float]] = {}
         known: dict[bytes, Labels | None] = {}
-        for name, text, number in _LINE.findall(page):
+        for name, text, number in _LINE.findall(b"\n" + page):
             value = _number(number)
             if name in _OF_NODE:
                 key, unit = _OF_NODE[name]
@@ -111,12 +114,9 @@ def _number(text: bytes) -> float | None:
 
 
 def _labels(text: bytes) -> Labels | None:
-    """A line's labels, read by the format's own library; None where they name no GPU."""
-    from prometheus_client.parser import text_string_to_metric_families  # of the extra ``ray``
-
+    """A line's labels; None where they name no GPU."""
     try:
-        (family,) = text_string_to_metric_families(f"a{{{text.decode()}}} 0\n")
-        labels = family.samples[0].labels
+        labels = _read_labels(text)
         index = labels["GpuIndex"]
         if not re.fullmatch(r"[0-9]{1,9}", index):
             return None
@@ -124,3 +124,14 @@ def _labels(text: bytes) -> Labels | None:
         return Labels(int(index), uuid[:_NAME_LENGTH], model[:_NAME_LENGTH])
     except (ValueError, KeyError, IndexError):  # the library's, for what is no Prometheus text
         return None
+
+
+def _read_labels(text: bytes) -> Mapping[str, str]:
+    """Labels by name; those with anything escaped or damaged are left to the format's own library."""
+    if _PLAIN_LABELS.fullmatch(text):
+        return dict(_PLAIN_LABEL.findall(text.decode()))
+    from prometheus_client.parser import text_string_to_metric_families  # of the extra ``ray``
+
+    (family,) = text_string_to_metric_families(f"a{{{text.decode()}}} 0\n")
+    labels: dict[str, str] = family.samples[0].labels
+    return labels

@@ -13,11 +13,12 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 Target = tuple[str, int]
 """A node's address and the port of its metrics."""
 
+Said = TypeVar("Said")
 _THREADS = 32
 _PATIENCE_S = 0.5  # since the last answer; who has not answered then is published later
 _CHUNK = 1 << 16
@@ -25,24 +26,29 @@ _SHOWN = 200  # bytes of an answer that is an error
 _GZIP = 31  # zlib's word for a gzip header
 
 
-class Scraper:
+class Scraper(Generic[Said]):
     """Asks nodes for their pages.
 
-    :param take: called with each page that comes, in the thread that calls :meth:`ask`; it says
-        why the page counts as none, if it does
+    :param read: called with each page, in a thread of the scraper's, so that no pages pile up; it
+        gives what the page says, or raises ValueError if it is none
+    :param take: called with what ``read`` gave, in the thread that calls :meth:`ask`
     :param timeout_s: for one node, from its connection to its last byte
     :param max_bytes: of a page; a longer one counts as none
     """
 
     def __init__(
-        self, take: Callable[[Target, bytes], str], timeout_s: float = 1.0, max_bytes: int = 8 << 20
+        self,
+        read: Callable[[Target, bytes], Said],
+        take: Callable[[Target, Said], object],
+        timeout_s: float = 1.0,
+        max_bytes: int = 8 << 20,
     ) -> None:
         self.silent: dict[Target, str] = {}
         """The nodes that have not answered when last asked, and why."""
-        self._take = take
+        self._read, self._take = read, take
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
         self._asked: set[Target] = set()  # and no answer yet
-        self._answers: queue.SimpleQueue[tuple[Target, bytes | Exception]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Target, Said | Exception]] = queue.SimpleQueue()
 
     def ask(self, targets: Iterable[Target]) -> None:
         """Ask nodes, and return when all have answered of whom it can be expected.
@@ -50,7 +56,7 @@ class Scraper:
         A node that was silent before is not waited for, and nobody longer than half a second
         beyond the last answer. What comes later is taken with the next call.
         """
-        targets = list(dict.fromkeys(targets))
+        targets = dict.fromkeys(targets)
         self.silent = {target: why for target, why in self.silent.items() if target in targets}
         trusted_first = sorted(targets, key=self.silent.__contains__)
         todo = deque(target for target in trusted_first if target not in self._asked)
@@ -61,17 +67,17 @@ class Scraper:
         for target, answer in self._answered(todo, awaited):
             self._asked.discard(target)
             awaited.discard(target)
-            why = self._take(target, answer) if isinstance(answer, bytes) else str(answer) or "no answer"
-            if why:
-                self.silent[target] = why
+            if isinstance(answer, Exception):
+                self.silent[target] = str(answer) or type(answer).__name__
             else:
                 self.silent.pop(target, None)
+                self._take(target, answer)
         for target in awaited:
             self.silent[target] = "no answer yet"
 
     def _answered(
         self, todo: "deque[Target]", awaited: set[Target]
-    ) -> Iterator[tuple[Target, bytes | Exception]]:
+    ) -> Iterator[tuple[Target, Said | Exception]]:
         """The answers, until all that are awaited are there or seem to stay away."""
         while True:
             try:
@@ -87,7 +93,8 @@ class Scraper:
             except IndexError:
                 return
             try:
-                answer: bytes | Exception = fetch(*target, self._timeout_s, self._max_bytes)
+                page = fetch(*target, self._timeout_s, self._max_bytes)
+                answer: Said | Exception = self._read(target, page)
             except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
                 answer = error
             self._answers.put((target, answer))
