@@ -24,17 +24,21 @@ from rl_logging.sources.ray_cluster import RayCluster
 from rl_logging.sources.ray_names import Node, NodeNames
 from rl_logging.sources.sampled import KEEP_INTERVALS
 
-HEALTHY, DEAD, MUTE, SLOW = "healthy", "dead", "mute", "slow"
+HEALTHY, BUSY, DEAD, MUTE, SLOW = "healthy", "busy", "dead", "mute", "slow"
 ERROR, ENDLESS, GARBAGE = "error", "endless", "garbage"
 ALL_HEALTHY, SILENT, LYING = "all healthy", "1 % dead, 1 % mute", "and some slow or lying"
+ALL_BUSY = "all healthy, pages of busy head nodes"
 # Of each bad kind there is one in so many nodes, and at least one.
 STATES: dict[str, dict[str, int]] = {
     ALL_HEALTHY: {},
     SILENT: {DEAD: 100, MUTE: 100},
+    ALL_BUSY: {BUSY: 1},
     LYING: {DEAD: 100, MUTE: 100, SLOW: 400, ERROR: 400, ENDLESS: 400, GARBAGE: 400},
 }
 _GPUS = 8  # of a node
-_PAGE = Path(__file__).parents[1] / "tests/data/ray_pages/gpu8_busy.txt.gz"
+_PAGES = Path(__file__).parents[1] / "tests/data/ray_pages"
+_RECORDED = ("gpu8_busy", "cluster_worker_1gpu")
+_OF_GPUS = (b"ray_node_gpu", b"ray_node_gram")
 _LATENCY_S = 0.02
 _DRIP_S = 0.1  # between two bytes
 _WAITING = 4096  # connections that are not accepted yet
@@ -47,7 +51,23 @@ def kinds_of(nodes: int, state: str) -> list[str]:
     bad = [kind for kind, share in STATES[state].items() for _ in range(max(1, nodes // share))]
     kinds = [*bad, *[HEALTHY] * (nodes - len(bad))]
     random.Random(nodes).shuffle(kinds)
+    if HEALTHY in kinds:
+        kinds[kinds.index(HEALTHY)] = BUSY  # the head node
     return kinds
+
+
+def healthy(kinds: Sequence[str]) -> int:
+    """How many of them answer well."""
+    return kinds.count(HEALTHY) + kinds.count(BUSY)
+
+
+def _pages() -> dict[str, bytes]:
+    """The recorded pages: of a busy head node, and of a worker node, with the GPUs of the former."""
+    busy, worker = (gzip.decompress((_PAGES / f"{name}.txt.gz").read_bytes()) for name in _RECORDED)
+    gpus = b"".join(line for line in busy.splitlines(keepends=True) if line.startswith(_OF_GPUS))
+    others = [line for line in worker.splitlines(keepends=True) if not line.startswith(_OF_GPUS)]
+    half = len(others) // 2
+    return {BUSY: busy, HEALTHY: b"".join(others[:half]) + gpus + b"".join(others[half:])}
 
 
 class Nodes:
@@ -133,13 +153,18 @@ def serve(connection: Connection, folder: Path, kinds: Mapping[str, str]) -> Non
         asyncio.run(_Server(kinds).run(connection, dead))
 
 
+def _answer(content: bytes, is_packed: bool) -> bytes:
+    encoding = b"Content-Encoding: gzip\r\n" if is_packed else b""
+    return b"%s%sContent-Length: %d\r\n\r\n" % (_OK, encoding, len(content)) + content
+
+
 class _Server:
     def __init__(self, kinds: Mapping[str, str]) -> None:
         self._kinds = kinds
-        packed = _PAGE.read_bytes()
-        self._page = gzip.decompress(packed)
-        self._packed = b"%sContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % (_OK, len(packed)) + packed
-        self._plain = b"%sContent-Length: %d\r\n\r\n" % (_OK, len(self._page)) + self._page
+        pages = _pages()
+        self._page = pages[HEALTHY]
+        self._packed = {kind: _answer(gzip.compress(page), True) for kind, page in pages.items()}
+        self._plain = {kind: _answer(page, False) for kind, page in pages.items()}
         self._garbage = _OK + b"\r\n" + random.Random(0).randbytes(1 << 16)
 
     async def run(self, connection: Connection, dead: int) -> None:
@@ -154,8 +179,8 @@ class _Server:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # who has asked is gone
             request = await reader.readuntil(b"\r\n\r\n")
             await asyncio.sleep(_LATENCY_S)
-            if kind == HEALTHY:
-                writer.write(self._packed if b"gzip" in request else self._plain)
+            if kind in self._packed:
+                writer.write((self._packed if b"gzip" in request else self._plain)[kind])
             elif kind == MUTE:
                 await reader.read()
             elif kind == SLOW:
@@ -169,7 +194,7 @@ class _Server:
         writer.close()
 
     async def _drip(self, writer: asyncio.StreamWriter) -> None:
-        for byte in self._plain:
+        for byte in self._plain[HEALTHY]:
             writer.write(bytes([byte]))
             await writer.drain()
             await asyncio.sleep(_DRIP_S)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench_delivery import Turn, take_turn
-from bench_nodes import ALL_HEALTHY, HEALTHY, SILENT, STATES, Nodes, Round, SimulatedSource, kinds_of
+from bench_nodes import LYING, SILENT, STATES, Nodes, Round, SimulatedSource, healthy, kinds_of
 from bench_process import Process
 from bench_report import progress, quantile, show, us
 
@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     rows = []
     for size in sizes:
         for state in STATES:
-            would_end = state == ALL_HEALTHY or (state == SILENT and not options.quick)
+            would_end = state != LYING and not (state == SILENT and options.quick)
             in_turn = would_end and size <= options.in_turn
             rows.append(_row(size, state, later, in_turn, folder / f"{size} {state}"))
     _show(rows, later)
@@ -65,7 +65,7 @@ def _row(size: int, state: str, later: int, in_turn: bool, folder: Path) -> list
     later_s = [cost.round.seconds for cost in costs[1:]]
     row = [f"{size:,}", state, "a thread" if size <= _IN_THREAD else "a child process"]
     row += [f"{costs[0].round.seconds:.3f}", f"{statistics.median(later_s):.3f}", f"{max(later_s):.3f}"]
-    row += [f"{min(cost.round.nodes for cost in costs):,} of {nodes.kinds.count(HEALTHY):,}"]
+    row += [f"{min(cost.round.nodes for cost in costs):,} of {healthy(nodes.kinds):,}"]
     row += [f"{statistics.median(cost.cpu_s for cost in costs[1:]):.3f}"]
     row += [f"{statistics.median(cost.child_cpu_s for cost in costs[1:]):.2f}" if size > _IN_THREAD else ""]
     if peer is None:
@@ -217,10 +217,11 @@ def _show_dump(found: Mapping[Side, Sequence[Asked]], kinds: Sequence[str], how:
         row += [f"{_ratio(turns, none, _median_ns):.2f}", f"{_ratio(turns, none, _tail_ns):.2f}"]
         row += [f"{1 - _ratio(turns, none, _work):.1%}"]
         if side.nodes:
-            healthy = kinds[: side.nodes].count(HEALTHY)
             seconds = [each.seconds for each in rounds] or [float("nan")]
             row += [f"{len(rounds)}", f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}"]
-            row += [f"{min((each.nodes for each in rounds), default=0):,} of {healthy:,}"]
+            row += [
+                f"{min((each.nodes for each in rounds), default=0):,} of {healthy(kinds[: side.nodes]):,}"
+            ]
         rows.append(row)
     columns = ["", "dump(), us: median", "99 %", "against no source: median", "99 %", "work lost"]
     columns += ["rounds", "a round, s: median", "at most", "healthy nodes in it"]

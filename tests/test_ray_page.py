@@ -1,6 +1,7 @@
 """Reading a Ray node's metrics page, against the format's own library."""
 
 import gzip
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def recorded(name: str) -> bytes:
 
 def parsed(page: bytes) -> Page:
     """What one page says, which must be something."""
-    found = PageParser().parse(page)
+    found = PageParser().parse([page])
     assert found is not None
     return found
 
@@ -89,7 +90,7 @@ def test_page_of_old_ray_has_no_uuids():
 
 def test_page_whose_values_somebody_else_has_taken_says_nothing():
     """On Ray 2.55 the second to ask gets none; that is no node without GPUs."""
-    assert PageParser().parse(recorded("gpu2_ray2.55.1_second_scrape")) is None
+    assert PageParser().parse([recorded("gpu2_ray2.55.1_second_scrape")]) is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,8 @@ def test_page_whose_values_somebody_else_has_taken_says_nothing():
 )
 def test_page_that_is_none_says_nothing(page):
     """A proxy's error page, or half a line."""
-    assert PageParser().parse(page) is None
+    with pytest.raises(ValueError, match="no page of Ray's"):
+        PageParser().parse([page])
 
 
 def line(metric: str, value: object, index: object = 0, **more: str) -> str:
@@ -151,9 +153,9 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True).map(repr) | st.integers
 LABEL = st.text(st.characters(codec="utf-8", exclude_characters='\\"\n\r'), max_size=12)
 
 
-@given(st.lists(st.tuples(METRICS, st.integers(0, 3), NUMBERS, LABEL), max_size=20))
-def test_every_value_is_the_librarys(lines):
-    """The quick way reads what the format's own parser reads, whatever labels stand there."""
+@given(st.lists(st.tuples(METRICS, st.integers(0, 3), NUMBERS, LABEL), max_size=20), st.data())
+def test_every_value_is_the_librarys(lines, data):
+    """The quick way reads what the format's own parser reads, whatever labels stand there, in any pieces."""
     page = "".join(line(metric, value, index, note=label) for metric, index, value, label in lines)
     truth = by_library(page, lambda value: math.isfinite(value) and value >= 0)
     units = {"gram_used": 1024, "gram_available": 1024, "gpu_power_milliwatts": 1000}
@@ -171,7 +173,10 @@ def test_every_value_is_the_librarys(lines):
             if (free := truth.get((index, "gram_available"))) is not None:
                 expected[int(index)]["mem_total_gb"] = value / 1024 + free / 1024
 
-    found = PageParser().parse(page.encode())
+    cut = data.draw(st.lists(st.integers(0, len(page.encode())), max_size=4).map(sorted))
+    pieces = [page.encode()[a:b] for a, b in itertools.pairwise([0, *cut, len(page.encode())])]
+
+    found = PageParser().parse([b"# HELP\nray_x 1\n", *pieces])
 
     gpus = (
         {}
@@ -191,7 +196,8 @@ def test_damaged_page_raises_nothing_and_invents_nothing(data):
         page[start:end] = data.draw(st.binary(max_size=40))
     parser = PageParser()
 
-    found = parser.parse(bytes(page)) or Page({}, {})
+    page += b"\nray_x 1\n"
+    found = parser.parse([bytes(page)]) or Page({}, {})
 
     written = {
         float(number) for number in re.findall(rb"(?<= )[-+.\deE]+(?=\n| |$)", page) if _is_number(number)
@@ -199,7 +205,7 @@ def test_damaged_page_raises_nothing_and_invents_nothing(data):
     for values in found.gpus.values():
         assert all(0 <= value < math.inf for value in values.values())
         assert values.get("util", 0.0) in {0.0, *written}
-    assert parser.parse(bytes(page)) == (found if found.node or found.gpus else None)
+    assert parser.parse([bytes(page)]) == (found if found.node or found.gpus else None)
 
 
 def _is_number(text: bytes) -> bool:
@@ -209,12 +215,29 @@ def _is_number(text: bytes) -> bool:
         return False
 
 
+def test_line_without_end_counts_for_nothing():
+    """What is cut off may lack the value's last digits."""
+    page = line("gram_used", 2048) + line("gram_used", 4096, 1)[:-2]
+
+    assert [labels.number for labels in parsed(page.encode()).gpus] == [0]
+
+
+def test_line_that_never_ends_is_skipped():
+    """And kept nowhere; what comes after it is read."""
+    pieces = (
+        [b"\nray_" + b"x" * 50_000] * 1 + [b"x" * 50_000] * 40 + [b"\n" + line("gram_used", 2048).encode()]
+    )
+    page = PageParser().parse(pieces)
+
+    assert page is not None
+    assert [labels.number for labels in page.gpus] == [0]
+
+
 def test_labels_are_read_once_and_forgotten_when_they_are_gone():
     """Reading them is the dear part; a node that lies must not make them grow for ever."""
     parser = PageParser()
     for round_ in range(3):
-        parser.parse(
-            "".join(line("gpus_utilization", 1, index, job=str(round_)) for index in range(8)).encode()
-        )
+        lines = [line("gpus_utilization", 1, index, job=str(round_)) for index in range(8)]
+        parser.parse(["".join(lines).encode()])
 
     assert len(parser._labels) == 8

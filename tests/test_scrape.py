@@ -1,25 +1,32 @@
 """Asking many nodes for their pages: none of them can hold up the others, nor the trainer."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 from metrics_nodes import MetricsNode, drips, endless, http, never, nodes, packed, page, sends
 
-from rl_logging.sources.scrape import Scraper, Target, fetch
+from rl_logging.sources.scrape import Scraper, Target, fetch, unpacked
 
 LONG_S = 30.0  # longer than any test takes
 
 
-def scraper(timeout_s: float = 1.0) -> tuple[Scraper[bytes], dict[Target, bytes]]:
+def scraper(timeout_s: float = 1.0) -> tuple[Scraper, dict[Target, bytes]]:
     """A scraper, and what it has taken."""
     taken: dict[Target, bytes] = {}
 
-    def read(target: Target, answer: bytes) -> bytes:
-        if not answer:
+    def take(target: Target, pieces: Iterator[bytes]) -> None:
+        whole = b"".join(pieces)
+        if not whole:
             raise ValueError("an empty page")
-        return answer
+        taken[target] = whole
 
-    return Scraper(read, taken.__setitem__, timeout_s, max_bytes=1 << 20), taken
+    return Scraper(take, timeout_s, max_bytes=1 << 20), taken
+
+
+def got(node: MetricsNode, timeout_s: float) -> bytes:
+    """One page, or why there is none."""
+    return b"".join(unpacked(fetch(*node.target, timeout_s, 1 << 20), 1 << 20))
 
 
 def test_pages_of_all_nodes_arrive():
@@ -38,7 +45,7 @@ def test_pages_of_all_nodes_arrive():
 def test_request_asks_for_gzip_and_for_the_end_of_the_connection():
     """A connection that is kept open blocks the cluster's Prometheus."""
     with nodes(sends(http(page()))) as (node,):
-        fetch(node.address, node.port, 5.0, 1 << 20)
+        got(node, 5.0)
 
         (request,) = node.requests
         assert request.startswith(b"GET /metrics HTTP/1.1\r\n")
@@ -51,7 +58,7 @@ def test_request_goes_to_the_node_whatever_proxy_there_is(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with nodes(sends(http(page()))) as (node,):
-        assert fetch(node.address, node.port, 5.0, 1 << 20) == page()
+        assert got(node, 5.0) == page()
 
 
 def test_redirection_is_not_followed():
@@ -59,7 +66,7 @@ def test_redirection_is_not_followed():
     elsewhere = MetricsNode(sends(http(page())))
     moved = sends(http(b"", "302 Found", f"Location: http://127.0.0.1:{elsewhere.port}/\r\n"))
     with nodes(moved) as (node,), pytest.raises(ValueError, match="it answers 302"):
-        fetch(node.address, node.port, 5.0, 1 << 20)
+        got(node, 5.0)
     elsewhere.close()
     assert elsewhere.requests == []
 
@@ -97,7 +104,7 @@ def test_bad_node_is_silent_and_the_others_are_not(kind):
         assert list(asked.silent) == [bad.target]
         if why:
             with pytest.raises(ValueError, match=why):
-                fetch(*bad.target, LONG_S, 1 << 20)
+                got(bad, LONG_S)
 
 
 def test_dead_node_is_silent():
@@ -118,7 +125,7 @@ def test_time_limit_holds_for_the_whole_answer(answer):
     with nodes(answer) as (node,):
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            fetch(node.address, node.port, 0.3, 1 << 20)
+            got(node, 0.3)
 
         assert time.monotonic() - began < LONG_S
 

@@ -175,4 +175,4 @@ def test_bench_scrape():
     )
 
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"\d+ of \d+", done.stdout)[:3] == ["8 of 8", "6 of 6", "2 of 2"]
+    assert re.findall(r"\d+ of \d+", done.stdout)[:4] == ["8 of 8", "6 of 6", "8 of 8", "2 of 2"]

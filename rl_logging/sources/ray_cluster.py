@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rl_logging.sources.ray_metrics import SMALL, Reading, gpus_of, metrics
@@ -32,7 +32,7 @@ class RayCluster:
 
     def __init__(self, detail: str, timeout_s: float, keep_s: float) -> None:
         self._detail, self._keep_s = detail, keep_s
-        self._scraper: Scraper[Page | None] = Scraper(self._read, self._take, timeout_s)
+        self._scraper = Scraper(self._take, timeout_s)
         self._parsers: dict[Target, PageParser] = {}
         self._pages: dict[Target, tuple[float, Page]] = {}
         self._empty: Counter[Target] = Counter()  # rounds in which a node answered without values
@@ -68,17 +68,10 @@ class RayCluster:
             self._pages.pop(target, None)
             del self._empty[target]
 
-    def _read(self, target: Target, answer: bytes) -> Page | None:
-        """What a page says; None where it has no values."""
-        parser = self._parsers.get(target)
-        page = None if parser is None else parser.parse(answer)
-        if page is None and b"\nray_" not in answer:
-            raise ValueError("what it serves is no page of Ray's")
-        return page
-
-    def _take(self, target: Target, page: Page | None) -> None:
+    def _take(self, target: Target, pieces: Iterator[bytes]) -> None:
         if target not in self._parsers:  # it has left since
             return
+        page = self._parsers[target].parse(pieces)
         if page is None:
             self._empty[target] += 1
         else:

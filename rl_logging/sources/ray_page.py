@@ -7,7 +7,7 @@ ms for prometheus_client alone, which reads what is not plain.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,11 +33,11 @@ _OF_NODE = {
 }
 # It begins with plain characters, not with "^": so it is looked for ten times as fast.
 _LINE = re.compile(
-    rb"\nray_node_(%s)\{([^\n]*)\} ([-+.\deE]{1,40})(?: -?\d{1,20})?(?=\n|$)"
-    % b"|".join([*_OF_GPU, *_OF_NODE])
+    rb"\nray_node_(%s)\{([^\n]*)\} ([-+.\deE]{1,40})(?: -?\d{1,20})?(?=\n)" % b"|".join([*_OF_GPU, *_OF_NODE])
 )
 _PLAIN_LABELS = re.compile(rb'(?:[a-zA-Z_]\w*="[^"\\]*"(?:,|$))*')
 _PLAIN_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_LINE_BYTES = 1 << 16
 _GPUS = 1024  # of a node; a page that names more of them lies
 _NAME_LENGTH = 120  # of a GPU's model
 
@@ -72,16 +72,36 @@ class PageParser:
     def __init__(self) -> None:
         self._labels: dict[bytes, Labels | None] = {}
 
-    def parse(self, page: bytes) -> Page | None:
+    def parse(self, pieces: Iterable[bytes]) -> Page | None:
         """What a page says; None where it has none of the wanted lines.
 
         A line that is damaged counts for nothing, and so does a value that is no number or
         below 0, which is Ray's word for one that it could not read.
+
+        :param pieces: the page, cut anywhere
+        :raises ValueError: nothing of Ray's is on the page
         """
+        is_rays = False
         node: dict[str, float] = {}
         gpus: dict[Labels, dict[str, float]] = {}
         known: dict[bytes, Labels | None] = {}
-        for name, text, number in _LINE.findall(b"\n" + page):
+        for block in _blocks(pieces):
+            is_rays = is_rays or b"\nray_" in block
+            if b"\nray_node_" in block:
+                self._read(block, node, gpus, known)
+        if not is_rays:
+            raise ValueError("what it serves is no page of Ray's")
+        self._labels = known
+        return _page(node, gpus)
+
+    def _read(
+        self,
+        block: bytes,
+        node: dict[str, float],
+        gpus: dict[Labels, dict[str, float]],
+        known: dict[bytes, Labels | None],
+    ) -> None:
+        for name, text, number in _LINE.findall(block):
             value = _number(number)
             if name in _OF_NODE:
                 key, unit = _OF_NODE[name]
@@ -97,12 +117,27 @@ class PageParser:
             key, unit = _OF_GPU[name]
             if value is not None:
                 gpu[key] = value / unit
-        self._labels = known
-        for gpu in gpus.values():
-            free_gb = gpu.pop("mem_free_gb", None)
-            if free_gb is not None and "mem_gb" in gpu:
-                gpu["mem_total_gb"] = gpu["mem_gb"] + free_gb
-        return Page(node, gpus) if node or gpus else None
+
+
+def _page(node: dict[str, float], gpus: dict[Labels, dict[str, float]]) -> Page | None:
+    for gpu in gpus.values():
+        free_gb = gpu.pop("mem_free_gb", None)
+        if free_gb is not None and "mem_gb" in gpu:
+            gpu["mem_total_gb"] = gpu["mem_gb"] + free_gb
+    return Page(node, gpus) if node or gpus else None
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines, with the end of the line before them."""
+    rest = b"\n"
+    for piece in pieces:
+        text = rest + piece
+        end = text.rfind(b"\n")
+        if end > 0:
+            yield text[: end + 1]
+            rest = text[end:]
+        else:
+            rest = text if len(text) < _LINE_BYTES else b""  # no line of Ray's is that long
 
 
 def _number(text: bytes) -> float | None:

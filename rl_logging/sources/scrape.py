@@ -13,42 +13,48 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple
 
 Target = tuple[str, int]
 """A node's address and the port of its metrics."""
 
-Said = TypeVar("Said")
 _THREADS = 32
-_PATIENCE_S = 0.5  # since the last answer; who has not answered then is published later
-_CHUNK = 1 << 16
+# Since the last answer; who has not answered then is published later. Less where nearly all have.
+_PATIENCE_S, _LAST_PATIENCE_S, _NEARLY_ALL = 0.5, 0.1, 0.95
+_PIECE = 1 << 16  # bytes
+_NO_PAGE = (OSError, ValueError, http.client.HTTPException, zlib.error)
 _SHOWN = 200  # bytes of an answer that is an error
 _GZIP = 31  # zlib's word for a gzip header
 
 
-class Scraper(Generic[Said]):
+class Body(NamedTuple):
+    """A page as it came."""
+
+    content: bytes
+    is_packed: bool
+
+
+class Scraper:
     """Asks nodes for their pages.
 
-    :param read: called with each page, in a thread of the scraper's, so that no pages pile up; it
-        gives what the page says, or raises ValueError if it is none
-    :param take: called with what ``read`` gave, in the thread that calls :meth:`ask`
+    :param take: called with the pieces of each page that comes, in the thread that calls
+        :meth:`ask`; it raises ValueError if that is no page
     :param timeout_s: for one node, from its connection to its last byte
     :param max_bytes: of a page; a longer one counts as none
     """
 
     def __init__(
         self,
-        read: Callable[[Target, bytes], Said],
-        take: Callable[[Target, Said], object],
+        take: Callable[[Target, Iterator[bytes]], object],
         timeout_s: float = 1.0,
         max_bytes: int = 8 << 20,
     ) -> None:
         self.silent: dict[Target, str] = {}
         """The nodes that have not answered when last asked, and why."""
-        self._read, self._take = read, take
+        self._take = take
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
         self._asked: set[Target] = set()  # and no answer yet
-        self._answers: queue.SimpleQueue[tuple[Target, Said | Exception]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Target, Body | Exception]] = queue.SimpleQueue()
 
     def ask(self, targets: Iterable[Target]) -> None:
         """Ask nodes, and return when all have answered of whom it can be expected.
@@ -64,24 +70,27 @@ class Scraper(Generic[Said]):
         self._asked.update(todo)
         for _ in range(min(_THREADS, len(todo))):
             threading.Thread(target=self._work, args=(todo,), name="scrape", daemon=True).start()
-        for target, answer in self._answered(todo, awaited):
+        for target, answer in self._answered(todo, awaited, (1 - _NEARLY_ALL) * len(targets)):
             self._asked.discard(target)
             awaited.discard(target)
-            if isinstance(answer, Exception):
-                self.silent[target] = str(answer) or type(answer).__name__
-            else:
+            try:
+                if isinstance(answer, Exception):
+                    raise answer
+                self._take(target, unpacked(answer, self._max_bytes))
                 self.silent.pop(target, None)
-                self._take(target, answer)
+            except _NO_PAGE as error:
+                self.silent[target] = str(error) or type(error).__name__
         for target in awaited:
             self.silent[target] = "no answer yet"
 
     def _answered(
-        self, todo: "deque[Target]", awaited: set[Target]
-    ) -> Iterator[tuple[Target, Said | Exception]]:
+        self, todo: "deque[Target]", awaited: set[Target], few: float
+    ) -> Iterator[tuple[Target, Body | Exception]]:
         """The answers, until all that are awaited are there or seem to stay away."""
         while True:
             try:
-                yield self._answers.get(timeout=_PATIENCE_S if awaited else 0)
+                patience_s = _PATIENCE_S if len(awaited) > few else _LAST_PATIENCE_S
+                yield self._answers.get(timeout=patience_s if awaited else 0)
             except queue.Empty:
                 if not awaited or not todo:
                     return
@@ -93,14 +102,13 @@ class Scraper(Generic[Said]):
             except IndexError:
                 return
             try:
-                page = fetch(*target, self._timeout_s, self._max_bytes)
-                answer: Said | Exception = self._read(target, page)
-            except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
+                answer: Body | Exception = fetch(*target, self._timeout_s, self._max_bytes)
+            except _NO_PAGE as error:
                 answer = error
             self._answers.put((target, answer))
 
 
-def fetch(address: str, port: int, timeout_s: float, max_bytes: int) -> bytes:
+def fetch(address: str, port: int, timeout_s: float, max_bytes: int) -> Body:
     """Get one page, and close the connection.
 
     Neither a proxy nor a redirection is followed.
@@ -109,7 +117,6 @@ def fetch(address: str, port: int, timeout_s: float, max_bytes: int) -> bytes:
     :raises OSError: there is no answer in time
     :raises ValueError: the answer is no page, or a longer one than ``max_bytes``
     :raises http.client.HTTPException: the answer is no HTTP
-    :raises zlib.error: the page is damaged
     """
     ends = time.monotonic() + timeout_s
     connection = http.client.HTTPConnection(address, port)
@@ -119,20 +126,36 @@ def fetch(address: str, port: int, timeout_s: float, max_bytes: int) -> bytes:
         with connection.getresponse() as response:
             if response.status != http.client.OK:
                 raise ValueError(f"it answers {response.status}: {response.read1(_SHOWN)!r}")
-            return _body(response, max_bytes)
+            content = response.read(max_bytes + 1)
+            _check_length(len(content), max_bytes)
+            if response.length:
+                raise ValueError("its page is cut off")
+            return Body(content, response.headers.get("Content-Encoding", "").lower() == "gzip")
 
 
-def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
-    is_packed = response.headers.get("Content-Encoding", "").lower() == "gzip"
-    unpacker = zlib.decompressobj(_GZIP)
-    page = bytearray()
-    while chunk := response.read1(_CHUNK):
-        page += unpacker.decompress(chunk, max_bytes + 1) if is_packed else chunk
-        if len(page) > max_bytes:
-            raise ValueError(f"its page is longer than {max_bytes >> 20} MiB")
-    if (is_packed and not unpacker.eof) or response.length:
+def unpacked(body: Body, max_bytes: int) -> Iterator[bytes]:
+    """A page in pieces, which stay in the processor's caches.
+
+    :raises ValueError: it is cut off, or longer than ``max_bytes``
+    :raises zlib.error: it is damaged
+    """
+    if not body.is_packed:
+        yield body.content
+        return
+    unpacker, packed, length = zlib.decompressobj(_GZIP), body.content, 0
+    while packed:
+        piece = unpacker.decompress(packed, _PIECE)
+        packed = unpacker.unconsumed_tail
+        length += len(piece)
+        _check_length(length, max_bytes)
+        yield piece
+    if not unpacker.eof:
         raise ValueError("its page is cut off")
-    return bytes(page)
+
+
+def _check_length(length: int, max_bytes: int) -> None:
+    if length > max_bytes:
+        raise ValueError(f"its page is longer than {max_bytes >> 20} MiB")
 
 
 class _TimedSocket(socket.socket):
