@@ -18,7 +18,7 @@ from rl_logging.journal import Journal
 from rl_logging.lifetime import Turn
 from rl_logging.media import MediaWriter
 from rl_logging.record import RESUMED, Record, lifecycle_record, make_record
-from rl_logging.recording import RecordingLogger
+from rl_logging.reducing import ReducingLogger
 from rl_logging.rich import Media
 from rl_logging.values import Value, describe, to_plain
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("rl_logging")
 opened: "weakref.WeakValueDictionary[str, JournaledLogger]" = weakref.WeakValueDictionary()  # by run folder
 
 
-class JournaledLogger(RecordingLogger):
+class JournaledLogger(ReducingLogger):
     """Records go to the journal first, then to every output.
 
     :param secret_names: more names whose values are secrets

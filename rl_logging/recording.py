@@ -1,5 +1,6 @@
 """The values between two dumps: SB3's ``record`` methods, for which no value is a bad one."""
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,7 @@ from rl_logging.axes import Axes
 from rl_logging.errors import Trouble, caller
 from rl_logging.record import exclusion_names, key_name, to_step
 from rl_logging.redaction import Redaction
+from rl_logging.tensors import fetched
 from rl_logging.values import describe, detached, to_text
 
 Taken = tuple[dict[Any, Any], dict[Any, Any]]
@@ -48,22 +50,39 @@ class RecordingLogger(sb3.Logger):
             except Exception as error:  # such as an unhashable key
                 self._keep_aside(key_name(key), value, exclude, error)
 
-    def record_mean(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
+    def record_mean(
+        self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None, *, weight: float = 1
+    ) -> None:
         """As :meth:`record`, but of several values under one key, the mean.
 
         A value that has no mean, such as a text, is kept beside it, under the key and the
         value's type: ``loss (str)``.
+
+        :param weight: how much the value counts, such as the size of its batch; above 0
         """
         with self._lock:
             known = None
             try:
                 known = key in self.name_to_value
-                super().record_mean(key, detached(value), exclude)
+                if weight == 1:
+                    super().record_mean(key, detached(value), exclude)
+                else:
+                    self._record_weighted(key, detached(value), exclude, weight)
             except Exception as error:  # such as a value without a mean
                 if known is False:
                     self.name_to_value.pop(key, None)  # the zero that SB3 began with
                 name = key_name(key) if known is None else f"{key_name(key)} ({type(value).__name__})"
                 self._keep_aside(name, value, exclude, error)
+
+    def _record_weighted(self, key: str, value: Any, exclude: Any, weight: float) -> None:
+        if not 0 < weight < math.inf:
+            raise ValueError(f"a weight is a number above 0, not {weight!r}")
+        before = self.name_to_count[key]
+        total = value * (1.0 * weight)  # a text, which has no mean, raises here
+        total = total + self.name_to_value[key] * before if before else total
+        self.name_to_value[key] = total / (before + weight)
+        self.name_to_count[key] = before + weight  # type: ignore[assignment]
+        self.name_to_excluded[key] = self.to_tuple(exclude)
 
     def _keep_aside(self, name: str, value: Any, exclude: Any, error: Exception) -> None:
         self._trouble.tell(f"record {name[:100]}", f"recorded as {name!r}, because: {describe(error)}")
@@ -72,7 +91,7 @@ class RecordingLogger(sb3.Logger):
     def _take(self) -> Taken:
         """What was recorded since the last call."""
         with self._lock:
-            taken = dict(self.name_to_value), dict(self.name_to_excluded)
+            taken = fetched(self.name_to_value), dict(self.name_to_excluded)
             self.name_to_value.clear()
             self.name_to_count.clear()
             self.name_to_excluded.clear()

@@ -17,8 +17,10 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 LAYERS = """
 __init__ errors mlflow_server interpreter
 rich
-values histograms secret_names key_shapes
-assignments encoders program
+values histograms secret_names key_shapes distributed.__init__ distributed.stats
+tensors
+assignments encoders program distributed.reductions
+distributed.parts distributed.buffer
 redaction encoding hyperparams git
 worktree
 diffs
@@ -51,6 +53,7 @@ deliveries
 courier supervision
 dispatch
 fanout recording formats.journal
+reducing
 journaled
 direct
 logger

@@ -1,6 +1,7 @@
 """Sources of a logger: asked at each dump, each on its own, and never in its way."""
 
 import logging
+import sys
 import threading
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from metrics_nodes import never, nodes
 from waiting import wait_until
 
-from rl_logging import Logger, MemoryOutputFormat, Sampled, configure
+from rl_logging import Logger, MemoryOutputFormat, MissingBackendError, Sampled, configure
 from rl_logging.journal import read
 from rl_logging.sources.ray_cluster import RayCluster
 
@@ -246,5 +247,26 @@ def test_wrong_sources_are_an_error_before_anything_is_made(tmp_path, arguments,
     """It names the value and what is allowed."""
     with pytest.raises(error, match=message):
         configure(tmp_path / "run", [], **arguments)
+
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("ray_gpu", "ray", "ray"),
+        ("ray_gpu", "prometheus_client", "ray"),
+        ("nvml", "pynvml", "system"),
+        ("system", "psutil", "system"),
+    ],
+)
+def test_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, monkeypatch, name, package, extra):
+    """Before anything is made."""
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(
+        MissingBackendError, match=rf"{name} is not installed; pip install 'rl_logging\[{extra}\]'"
+    ):
+        configure(tmp_path / "run", [], sources=[name])
 
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""Metrics of many processes: how values become one, and how they come together."""
