@@ -75,7 +75,7 @@ def test_node_of_a_recorded_page(name):
         "cpu_util": truth["", "cpu_utilization"],
         "mem_gb": truth["", "mem_used"] / 2**30,
         "mem_total_gb": truth["", "mem_total"] / 2**30,
-        "disk_util": truth["", "disk_utilization_percentage"],
+        "disk_percent": truth["", "disk_utilization_percentage"],
         "disk_read_mb_s": truth["", "disk_io_read_speed"] / 2**20,
         "disk_write_mb_s": truth["", "disk_io_write_speed"] / 2**20,
         "net_in_mb_s": truth["", "network_receive_speed"] / 2**20,

@@ -20,7 +20,7 @@ from rl_logging import MissingBackendError, SystemSource, configure
 
 GB, MB = 2.0**30, 2.0**20
 KEYS = {
-    *("cpu_util", "mem_gb", "mem_total_gb", "disk_util", "process.cpu_util", "process.mem_gb"),
+    *("cpu_util", "mem_gb", "mem_total_gb", "disk_percent", "process.cpu_util", "process.mem_gb"),
     *("children", "children.cpu_util", "children.mem_gb"),
 }
 PARENT = """
@@ -50,7 +50,7 @@ def test_machine_is_as_psutil_says(source):
 
     assert values.keys() >= KEYS
     assert 0 < values["mem_gb"] <= values["mem_total_gb"] <= psutil.virtual_memory().total / GB
-    assert values["disk_util"] == pytest.approx(psutil.disk_usage("/").percent, abs=2)
+    assert values["disk_percent"] == pytest.approx(psutil.disk_usage("/").percent, abs=2)
     assert values["process.mem_gb"] == pytest.approx(psutil.Process().memory_info().rss / GB, rel=0.2)
     assert 0 <= values["cpu_util"] <= 100
     assert all(value >= 0 for value in values.values())
@@ -67,7 +67,7 @@ def test_disk_is_the_users(small_disk):
 
     values = SystemSource(prefix="", disk=str(small_disk))()
 
-    assert values["disk_util"] == pytest.approx(50, abs=5)
+    assert values["disk_percent"] == pytest.approx(50, abs=5)
 
 
 def test_cpu_is_what_was_used_since_the_last_call(source):

@@ -17,7 +17,7 @@ _log = logging.getLogger("rl_logging")
 _MANY = 64  # nodes; beyond, another process asks them, whose work does not stop training
 _REFRESH_S = 5.0  # by default, how often a node renews its values
 _NAMINGS = ("name", "place")
-_OF_ONE_GPU = re.compile(r"\.gpu\.\d+\.")
+_LONG = re.compile(r"(^|/)node\..*(\.gpu\.\d+\.|\.(disk|net)_|\.mem_total_gb$)")  # many lines for a console
 
 
 class _Cluster(Protocol):
@@ -36,7 +36,7 @@ class RayGpuSource:
     :param detail: ``"cluster"``: the mean, least and greatest value of all GPUs; ``"node"``:
         each node's too; ``"gpu"``: each GPU's too; ``"auto"``: ``"gpu"`` up to 16 GPUs and 16
         nodes, then ``"cluster"``
-    :param console: whether each GPU's values are shown on the console
+    :param console: whether all is shown on the console; by default, of a node CPU and memory
     :param every_s: how often the nodes are asked, in seconds; Ray renews its values every 5 s
     :param timeout_s: for one node's answer, in seconds
     :raises MissingBackendError: Ray or prometheus-client is not installed
@@ -79,8 +79,8 @@ class RayGpuSource:
         self._is_there: bool | None = None  # whether Ray was when last asked
 
     def exclude(self, key: str) -> tuple[str, ...]:
-        """The console does not show each GPU's values, unless asked to."""
-        return ("stdout",) if not self._console and _OF_ONE_GPU.search(key) else ()
+        """The console shows neither each GPU's values, nor all of a node's, unless asked to."""
+        return ("stdout",) if not self._console and _LONG.search(key) else ()
 
     def __call__(self) -> dict[str, Any]:
         """Ask the cluster's nodes; at most a second longer than the slowest takes that answers."""

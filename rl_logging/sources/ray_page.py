@@ -25,7 +25,7 @@ _OF_NODE = {
     b"cpu_utilization": ("cpu_util", 1.0),
     b"mem_used": ("mem_gb", _GB),
     b"mem_total": ("mem_total_gb", _GB),
-    b"disk_utilization_percentage": ("disk_util", 1.0),
+    b"disk_utilization_percentage": ("disk_percent", 1.0),
     b"disk_io_read_speed": ("disk_read_mb_s", _MB),
     b"disk_io_write_speed": ("disk_write_mb_s", _MB),
     b"network_receive_speed": ("net_in_mb_s", _MB),

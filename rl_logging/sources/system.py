@@ -54,7 +54,7 @@ class SystemSource:
             "cpu_util": cpu_util,
             "mem_gb": used / _GB,
             "mem_total_gb": total / _GB,
-            "disk_util": self._psutil.disk_usage(self._disk).percent,
+            "disk_percent": self._psutil.disk_usage(self._disk).percent,
             **self._rates(),
             "process.cpu_util": own.cpu_percent(),
             "process.mem_gb": own.memory_info().rss / _GB,
