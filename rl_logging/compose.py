@@ -75,7 +75,7 @@ def configure(
     if isinstance(format_strings, str):
         raise TypeError(f"format_strings is a list of outputs: [{format_strings!r}], not {format_strings!r}")
     formats = [format_ for format_ in format_strings if format_ not in ("", "journal")]
-    if isinstance(sources, str) or callable(sources):
+    if isinstance(sources, str) or not isinstance(sources, Iterable):
         raise TypeError(f"sources is a list: [{sources!r}], not {sources!r}")
     sources = list(sources)
     _check(formats, sources, arguments)
@@ -135,6 +135,8 @@ def make_output_format(
 
 def _check(formats: list[str | KVWriter], sources: Sequence[Any], arguments: Mapping[str, Any]) -> None:
     names = [format_ for format_ in formats if isinstance(format_, str)]
+    if wrong := [name for name in names if name in SOURCES and name not in known_formats()]:
+        raise ValueError(f"{wrong[0]!r} is a source, not an output: configure(…, sources=[{wrong[0]!r}])")
     check_names(names)
     for name, given in arguments.items():
         if name not in known_formats() and name not in SOURCES:

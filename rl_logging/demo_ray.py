@@ -62,7 +62,7 @@ def _sources(say: Callable[[str], Any]) -> list[Source]:
 
     source = RayGpuSource(every_s=_EVERY_S)
     first, deadline = source(), time.monotonic() + _PATIENCE_S
-    while "ray/mem_gb" not in first and time.monotonic() < deadline:
+    while "ray/cpu_util" not in first and time.monotonic() < deadline:
         first = source()
     gpus = first.get("ray/gpus", 0)
     what = f"GPUs: {gpus}" if gpus else "no GPU"

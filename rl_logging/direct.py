@@ -28,13 +28,20 @@ class DirectLogger(JournaledLogger):
     # Values
 
     def log_metrics(
-        self, metrics: Mapping[str, Any], step: int, prefix: str = "", step_metric: str | None = None
+        self,
+        metrics: Mapping[str, Any],
+        step: int,
+        prefix: str = "",
+        step_metric: str | None = None,
+        *,
+        exclude: str | tuple[str, ...] | None = None,
     ) -> None:
         """Log values, nested ones under names with slashes.
 
         :param prefix: stands before each name, and a slash between
         :param step_metric: the metric among them, by its name without the prefix, that is to
             be their axis; it gets no prefix
+        :param exclude: the outputs that shall not get them, by name
         """
         if not isinstance(metrics, Mapping):
             wrong = TypeError(f"metrics are a mapping, not {type(metrics).__name__}")
@@ -43,12 +50,12 @@ class DirectLogger(JournaledLogger):
         named = flat(metrics)
         values = {f"{prefix}/{k}" if prefix and k != step_metric else k: v for k, v in named.items()}
         if step_metric is None:
-            self._log_values(values, step)
+            self._log_values(values, step, exclude=exclude)
             return
         axes = Axes()
         axes.define("*", step_metric)
         for axis, at, part in axes.split(values, self._valid_step(step)):
-            self._log_values(part, at, axis)
+            self._log_values(part, at, axis, exclude)
 
     def log_text(self, name: str, text: Any, step: int | None = None) -> None:
         """Log a text."""

@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from rl_logging.media import MediaWriter
 from rl_logging.record import RESUMED, Record, lifecycle_record, make_record
 from rl_logging.reducing import ReducingLogger
 from rl_logging.rich import Media
+from rl_logging.sources.asked import AskedSources, Exclude
+from rl_logging.sources.sampled import Source
 from rl_logging.values import Value, describe, to_plain
 
 _log = logging.getLogger("rl_logging")
@@ -45,6 +47,8 @@ class JournaledLogger(ReducingLogger):
         self._delivery, self._linger_s, self._fsync = delivery, linger_s, fsync
         self._fanout = FanOut(self._trouble, self._make_dispatch)
         self._session = time.time_ns() // 1_000_000
+        self._sources = AskedSources(self._trouble)
+        self._callbacks: list[Callable[[], object]] = []  # before closing
         self._turn = Turn()  # one record after the other, in the same order everywhere
         self._journal: Journal | None = None
         self._media: MediaWriter | None = None
@@ -82,6 +86,36 @@ class JournaledLogger(ReducingLogger):
         in_threads = self._delivery == "thread"
         return Dispatch(self._journal_somewhere(), self._session, in_threads, self._linger_s)
 
+    # Sources
+
+    def add_source(self, source: Source, exclude: Exclude = None) -> None:
+        """Ask a source for metrics at each dump; they stand beside what was recorded.
+
+        One with an ``every_s`` is asked on a thread of its own, see :class:`rl_logging.Sampled`.
+
+        :param source: a callable that gives values by key; a value that was recorded under
+            the same key stays
+        :param exclude: the outputs that shall not get its values: names, or a callable that
+            gives them for a key; by default the source's own ``exclude``
+        :raises TypeError: it cannot be called
+        """
+        self._sources.add(source, exclude)
+
+    def call_before_close(self, callback: Callable[[], object]) -> None:
+        """Have something called when this logger is closed, before it stops to take records.
+
+        It must not wait for anything, and is called once.
+        """
+        self._callbacks.append(callback)
+
+    def _before_close(self) -> None:
+        self._sources.stop()
+        while self._callbacks:
+            try:
+                self._callbacks.pop()()
+            except Exception as error:  # it must not keep the logger from closing
+                self._trouble.tell("before close", f"before closing: {describe(error)}", error)
+
     # Records on their way
 
     def _write(
@@ -103,7 +137,9 @@ class JournaledLogger(ReducingLogger):
         self._tell_hidden("what was recorded")
         self._fanout.write(outputs, records, values, excluded, self._step)
 
-    def _log_values(self, values: Mapping[Any, Any], step: Any, axis: str = "") -> None:
+    def _log_values(
+        self, values: Mapping[Any, Any], step: Any, axis: str = "", exclude: Exclude = None
+    ) -> None:
         """Write values at once, beside those that wait for the next dump."""
         if self._is_off():
             return
@@ -111,7 +147,7 @@ class JournaledLogger(ReducingLogger):
             outputs = self._fanout.current(self.output_formats)
             at = self._step if step is None else self._valid_step(step)
             parts = [(axis, at, values)] if axis else self._axes.split(values, at)
-            self._write(outputs, values, {}, parts)
+            self._write(outputs, values, dict.fromkeys(values, exclude) if exclude else {}, parts)
 
     def _hand_over(self, record: Record) -> None:
         """Write a record that only outputs of ours know what to do with."""

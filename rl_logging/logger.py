@@ -18,8 +18,6 @@ from rl_logging.lifetime import OnSigterm, Turn, check_delivery, check_resume, h
 from rl_logging.provenance import collect
 from rl_logging.record import CLOSED, PROVENANCE, Record, lifecycle_record, message_record, now
 from rl_logging.rich import Media
-from rl_logging.sources.asked import AskedSources, Exclude
-from rl_logging.sources.sampled import Source
 from rl_logging.values import to_text
 
 _LEVEL_NAMES = {sb3.DEBUG: "debug", sb3.INFO: "info", sb3.WARN: "warn", sb3.ERROR: "error"}
@@ -69,7 +67,6 @@ class Logger(DirectLogger):
         check_resume(resume, folder)
         OnSigterm.check(handle_sigterm)
         super().__init__(folder, output_formats, delivery, fsync, linger_s, secret_names)
-        self._sources = AskedSources(self._trouble)
         self._provenance: threading.Thread | None = None
         if folder:
             earlier = opened.get(os.path.realpath(folder))
@@ -140,19 +137,6 @@ class Logger(DirectLogger):
 
     # The run's life
 
-    def add_source(self, source: Source, exclude: Exclude = None) -> None:
-        """Ask a source for metrics at each dump; they stand beside what was recorded.
-
-        One with an ``every_s`` is asked on a thread of its own, see :class:`rl_logging.Sampled`.
-
-        :param source: a callable that gives values by key; a value that was recorded under
-            the same key stays
-        :param exclude: the outputs that shall not get its values: names, or a callable that
-            gives them for a key; by default the source's own ``exclude``
-        :raises TypeError: it cannot be called
-        """
-        self._sources.add(source, exclude)
-
     def add_output(self, output: sb3.KVWriter, from_start: bool = False) -> None:
         """Add an output, as ``output_formats.append`` does.
 
@@ -209,7 +193,7 @@ class Logger(DirectLogger):
             self._provenance.join(_PROVENANCE_S)
             if self._provenance.is_alive():
                 self._trouble.tell("provenance", "log_provenance: the run ended before all was collected")
-        self._sources.stop()
+        self._before_close()
         with self._turn:
             outputs = self._fanout.current(self.output_formats)
             self._pid = None

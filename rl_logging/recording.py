@@ -58,7 +58,7 @@ class RecordingLogger(sb3.Logger):
         A value that has no mean, such as a text, is kept beside it, under the key and the
         value's type: ``loss (str)``.
 
-        :param weight: how much the value counts, such as the size of its batch; above 0
+        :param weight: how much the value counts, such as the size of its batch; 0 is not at all
         """
         with self._lock:
             known = None
@@ -75,8 +75,10 @@ class RecordingLogger(sb3.Logger):
                 self._keep_aside(name, value, exclude, error)
 
     def _record_weighted(self, key: str, value: Any, exclude: Any, weight: float) -> None:
-        if not 0 < weight < math.inf:
-            raise ValueError(f"a weight is a number above 0, not {weight!r}")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"a weight is a number from 0 on, not {weight!r}")
+        if not weight:
+            return
         before = self.name_to_count[key]
         total = value * (1.0 * weight)  # a text, which has no mean, raises here
         total = total + self.name_to_value[key] * before if before else total

@@ -42,8 +42,9 @@ class ReducingLogger(RecordingLogger):
         """Record how many numbers are spread.
 
         The next dump has, under the key and an ending, ``_mean``, ``_std`` (of all of them, as
-        numpy's), ``_min``, ``_max``, ``_p50``, ``_p90`` and ``_count``. A percentile is at most
-        1 % of its own size beside a number of that rank (DDSketch, Masson, Rim and Lee, 2019).
+        numpy's), ``_min``, ``_max``, ``_p50``, ``_p90`` and ``_count``. Percentiles of up to 64
+        numbers are numpy's; of more, at most 1 % of their size beside a number of that rank
+        (DDSketch, Masson, Rim and Lee, 2019).
 
         :param values: numbers in an array or tensor of any shape, a list, or one number
         """
@@ -108,6 +109,9 @@ class ReducingLogger(RecordingLogger):
         found = reduced(part_of(0, 0, states, limited))
         for topic, told in found.told.items():
             self._trouble.tell(topic, told)
+        for key in found.values.keys() & values.keys():  # such as loss_mean, beside the stats of loss
+            found.values[f"{key} (reduced)"] = found.values.pop(key)
+            self._trouble.tell(f"twice {key}", f"{key!r} was recorded, too; the other is '{key} (reduced)'")
         return {**values, **found.values}, {**excluded, **found.excluded}
 
     # For a checkpoint

@@ -74,7 +74,8 @@ def test_node_of_the_local_ray_is_in_every_dump(
         assert 0 < values["ray/node.local.mem_gb"] < values["ray/node.local.mem_total_gb"]
         assert 0 <= values["ray/node.local.cpu_util"] <= 100
     assert "node.local.cpu_util" in (run / "train.log").read_text()
-    assert "node.local.mem_gb" in process.stdout
+    assert "    cpu_util " in process.stdout
+    assert "    mem_gb " in process.stdout
 
 
 def test_says_where_everything_is(finished: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:

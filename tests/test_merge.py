@@ -85,6 +85,9 @@ def test_percentiles_are_within_their_bound_however_values_are_split(values, ran
     found = whole.results()
 
     for name, share in (("p50", 0.5), ("p90", 0.9)):
+        if len(values) <= 64:
+            assert found[name] == pytest.approx(np.quantile(values, share), **NEAR)
+            continue
         place = share * (len(values) - 1)
         low, high = (sorted(values)[index] for index in (math.floor(place), math.ceil(place)))
         slack = 1.001 * RELATIVE_ERROR
@@ -125,7 +128,7 @@ def test_key_with_two_reductions_has_two_names_and_one_message():
     assert found.values == {"loss (mean)": 4, "loss (max)": 9}
     assert found.excluded == {"loss (mean)": ("csv",), "loss (max)": ("csv",)}
     (message,) = found.told.values()
-    assert message.startswith("'loss' is reduced in several ways (max on rank 3; mean on rank 0)")
+    assert message.startswith("'loss' was recorded in several ways (max on rank 3; mean on rank 0)")
 
 
 def test_rank_with_the_extreme_is_named_on_request():

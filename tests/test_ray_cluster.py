@@ -101,7 +101,7 @@ def test_page_that_is_not_rays_is_no_answer():
         asked = cluster()
         first, snapshot = asked.ask(named(node)), asked.ask(named(node))
 
-    assert first.values == snapshot.values == {"nodes_alive": 1, "nodes_silent": 1}
+    assert first.values == snapshot.values == {"nodes_alive": 1, "nodes_silent": 1, "gpus": 0}
     assert first.notes == {}  # it may have just started
     assert "n0 (127.0.1.1:" in snapshot.notes["silent"]
     assert "no page of Ray's" in snapshot.notes["silent"]
@@ -111,8 +111,25 @@ def test_node_without_metrics_is_counted_and_the_remedy_told():
     """Ray without [default] exports none."""
     snapshot = cluster().ask([Named("a", "127.0.0.1", -1)])
 
-    assert snapshot.values == {"nodes_alive": 1, "nodes_silent": 1}
+    assert snapshot.values == {"nodes_alive": 1, "nodes_silent": 1, "gpus": 0}
     assert "pip install 'ray[default]'" in snapshot.notes["without metrics"]
+
+
+def test_first_values_of_a_young_node_that_ray_makes_up_are_left_out(monkeypatch):
+    """Its rates begin as bytes since the machine started over the seconds since 1970, its CPU as 0."""
+    young = "ray_node_cpu_utilization{} 0.0\nray_node_mem_used{} 1e9\nray_node_network_send_speed{} 1.5\n"
+    with nodes(sends(http(young.encode()))) as (node,):
+        asked = cluster()
+        early = asked.ask(named(node)).values
+        monkeypatch.setattr("rl_logging.sources.ray_cluster._YOUNG_S", 0.0)
+        late = asked.ask(named(node)).values
+
+    assert {key for key in early if key.startswith("node.")} == {"node.n0.mem_gb"}
+    assert {key for key in late if key.startswith("node.")} == {
+        "node.n0.mem_gb",
+        "node.n0.cpu_util",
+        "node.n0.net_out_mb_s",
+    }
 
 
 def test_two_nodes_at_one_place_are_asked_once():
@@ -227,4 +244,4 @@ def test_port_of_a_socket_is_no_exporter():
 
         snapshot = asked.ask([Named("a", *listener.getsockname()[:2])])
 
-    assert snapshot.values == {"nodes_alive": 1, "nodes_silent": 1}
+    assert snapshot.values == {"nodes_alive": 1, "nodes_silent": 1, "gpus": 0}

@@ -93,4 +93,9 @@ def test_value_that_no_gpu_tells_is_left_out():
 
 def test_cluster_without_gpus_has_cpu_and_memory():
     """Ray is not for GPUs alone."""
-    assert metrics([reading("a", [])], "cluster") == {"cpu_util": 50.0, "mem_gb": 3.0, "mem_total_gb": 8.0}
+    assert metrics([reading("a", [])], "cluster") == {
+        "cpu_util": 50.0,
+        "mem_gb": 3.0,
+        "mem_total_gb": 8.0,
+        "gpus": 0,
+    }

@@ -63,6 +63,54 @@ def test_last_samples_are_logged_when_it_stops(tmp_path):
         assert len(samples(tmp_path)) == seen
 
 
+def test_monitor_of_a_logger_that_is_closed_has_logged_its_samples(tmp_path):
+    """Who forgets to stop it, or fails in training, loses nothing; nothing is waited for."""
+    source = counting()
+    with configure(tmp_path, []) as logger:
+        monitor = RayGpuMonitor(logger, 0.01, LONG_S, source=source)
+        monitor.start()
+        wait_until(lambda: len(monitor._samples) >= 3, LONG_S)
+    monitor.stop()
+    found = [values["ray/node.0.gpu.0.util"] for _, values in samples(tmp_path)]
+
+    assert len(found) >= 4
+    assert found == list(range(len(found)))
+
+
+def test_monitor_is_a_context(tmp_path):
+    """It stops whatever happens in it."""
+    with configure(tmp_path, []) as logger:
+        monitor = RayGpuMonitor(logger, 0.01, LONG_S, source=counting())
+        with pytest.raises(ZeroDivisionError), monitor:
+            _ = wait_until(lambda: len(monitor._samples) >= 3, LONG_S) or 1 / 0
+
+        assert len(samples(tmp_path)) >= 3
+
+
+def test_samples_are_not_for_the_console_unless_asked(tmp_path, capsys):
+    """A table a second would be all that is seen of the training."""
+    for number, options in enumerate([{}, {"exclude": None}]):
+        with configure(tmp_path / str(number), ["stdout", "csv"]) as logger:
+            monitor = RayGpuMonitor(logger, LONG_S, LONG_S, source=counting(), **options)
+            monitor.start()
+            wait_until(lambda monitor=monitor, number=number: samples(tmp_path / str(number)), LONG_S)
+
+        assert ("node.0.gpu.0.util" in capsys.readouterr().out) == bool(number)
+        assert "node.0.gpu.0.util" in (tmp_path / str(number) / "progress.csv").read_text()
+
+
+def test_what_is_no_logger_is_an_error_at_once():
+    """The programmer can mend it."""
+    with pytest.raises(TypeError, match="a logger of this package, not None"):
+        RayGpuMonitor(None, source=counting())
+
+
+def test_source_by_name_is_an_error_at_once(tmp_path):
+    """It takes callables only."""
+    with Logger(str(tmp_path), []) as logger, pytest.raises(TypeError, match="not 'ray_gpu'"):
+        RayGpuMonitor(logger, source="ray_gpu")
+
+
 def test_resumed_run_goes_on_where_its_clock_ended(tmp_path):
     """A curve that begins at zero again would run over itself."""
     with configure(tmp_path, []) as logger:

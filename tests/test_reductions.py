@@ -65,7 +65,7 @@ def test_weighted_mean_is_numpys(values):
     assert logger.name_to_value["a"] == pytest.approx(expected, rel=1e-9, abs=1e-6)
 
 
-@pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf, "1"])
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, "1"])
 def test_bad_weight_loses_no_value_and_raises_nothing(logger, memory, caplog, weight):
     """It is said, and the value stands beside."""
     logger.record_mean("loss", 1.0)
@@ -73,6 +73,34 @@ def test_bad_weight_loses_no_value_and_raises_nothing(logger, memory, caplog, we
 
     assert dumped(logger, memory) == {"loss": 1.0, "loss (float)": 7.0}
     assert "recorded as 'loss (float)', because" in caplog.text
+
+
+def test_weight_of_nothing_counts_for_nothing(logger, memory, caplog):
+    """A batch of which all is masked."""
+    logger.record_mean("loss", 1.0)
+    logger.record_mean("loss", math.nan, weight=0)
+    logger.record_mean("other", 3.0, weight=0)
+
+    assert dumped(logger, memory) == {"loss": 1.0}
+    assert caplog.text == ""
+
+
+def test_percentiles_of_few_numbers_are_numpys(logger, memory):
+    """An evaluation has five episodes, not five thousand."""
+    logger.record_stats("return", [10, 20])
+
+    found = dumped(logger, memory)
+    assert (found["return_p50"], found["return_p90"]) == (15.0, 19.0)
+
+
+def test_recorded_value_with_the_name_of_an_ending_is_kept_beside(logger, memory, caplog):
+    """Nothing is lost."""
+    logger.record_stats("x", [1.0, 3.0])
+    logger.record("x_mean", 7.0)
+    found = dumped(logger, memory)
+
+    assert (found["x_mean"], found["x_mean (reduced)"]) == (7.0, 2.0)
+    assert "'x_mean' was recorded, too" in caplog.text
 
 
 def test_stats_have_an_ending_each(logger, memory):
@@ -158,7 +186,7 @@ def test_one_key_with_two_reductions_is_kept_apart(logger, memory, caplog):
         logger.record_sum("loss", 1.0)
         assert dumped(logger, memory) == {"loss (last)": 5.0, "loss (max)": 7.0, "loss (sum)": 1.0}
 
-    assert caplog.text.count("'loss' is reduced in several ways") == 1
+    assert caplog.text.count("'loss' was recorded in several ways (last, max, sum)") == 1
 
 
 def test_exclusion_holds_for_every_ending(logger, memory):

@@ -126,7 +126,7 @@ def test_source_that_raises_is_named_once_and_asked_again(caplog):
 
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert [record.message.splitlines()[0] for record in warnings] == [
-        "source 'steps' failed: ValueError: no such node. Training goes on without it."
+        "source 'steps' failed: ValueError: no such node. Training goes on; it is asked again."
     ]
 
 

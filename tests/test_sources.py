@@ -101,21 +101,91 @@ def test_source_that_fails_stops_neither_training_nor_other_sources(logger, memo
     assert message.startswith("source 'broken' failed: ")
 
 
-def test_source_that_holds_dump_up_is_named_with_the_remedy(logger, caplog):
-    """A source of the user's own is called in line; one that asks the network should not be."""
-    logger.add_source(lambda: threading.Event().wait(0.06) or {"a": 1})
+def test_source_that_does_not_answer_at_once_is_waited_for_once(logger, memory, caplog):
+    """Its values come one dump late, and no dump waits again."""
+    answers, waited = iter([1, 2]), threading.Semaphore(0)
+
+    def slow() -> dict[str, int]:
+        waited.acquire()
+        return {"a": next(answers)}
+
+    logger.add_source(slow)
+    (asker,) = [source for source, _ in logger._sources._sources]
+    logger.record("b", 1)
+    logger.dump(1)
+    waited.release()
+    wait_until(lambda: not asker._answers.empty(), LONG_S)
+    logger.dump(2)
+    logger.record("b", 3)
+    logger.dump(3)
+
+    assert values(memory) == [{"b": 1}, {"a": 1}, {"b": 3}]
+    (message,) = [record.message for record in caplog.records]
+    assert message.startswith("source 'slow': no answer within 50 ms. No dump waits for it again")
+    assert "rl_logging.Sampled" in message
+    waited.release(2)
+
+
+def test_source_that_hangs_holds_up_neither_dump_nor_close(tmp_path, memory):
+    """The promise holds for the user's own sources, too."""
+    hangs = threading.Event()
+    began = time.monotonic()
+    with Logger(str(tmp_path), [memory]) as logger:
+        logger.add_source(lambda: hangs.wait() or {})
+        logger.add_source(lambda: {"b": 1})
+        for step in range(100):
+            logger.record("a", step)
+            logger.dump(step)
+
+    assert time.monotonic() - began < LONG_S
+    assert values(memory) == [{"a": step, "b": 1} for step in range(100)]
+    hangs.set()
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyError("no")])
+def test_source_that_ends_the_program_ends_nothing(logger, memory, end):
+    """Not even with sys.exit()."""
+
+    def source() -> dict[str, int]:
+        raise end
+
+    logger.add_source(source)
+    logger.add_source(Sampled(source, 0.01))
+    for step in range(3):
+        logger.record("a", step)
+        logger.dump(step)
+
+    assert values(memory) == [{"a": step} for step in range(3)]
+
+
+def test_exclude_that_fails_stops_nothing(logger, memory, caplog):
+    """It is the user's code, as the source is."""
+    logger.add_source(lambda: {"z": 1}, exclude=lambda key: 1 / 0)
+    logger.record("a", 1)
     logger.dump(1)
 
-    (message,) = [record.message for record in caplog.records]
-    assert "held dump up for" in message
-    assert "rl_logging.Sampled" in message
+    assert values(memory) == [{"a": 1}]
+    assert "division by zero" in caplog.text
 
 
-@pytest.mark.parametrize("source", ["ray_gpu", {"a": 1}, None, 7])
-def test_what_is_no_source_is_an_error_at_once(logger, source):
+def test_two_sources_with_one_key_are_told(logger, memory, caplog):
+    """The first one's value stays."""
+    logger.add_source(lambda: {"a": 1})
+    logger.add_source(lambda: {"a": 2})
+    logger.dump(1)
+
+    assert values(memory) == [{"a": 1}]
+    assert "another source gives 'a', too" in caplog.text
+
+
+@pytest.mark.parametrize("source", ["ray_gpu", {"a": 1}, None, 7, dict])
+@pytest.mark.parametrize(
+    "way", [Logger.add_source, lambda logger, source: Sampled(source)], ids=["add", "Sampled"]
+)
+def test_what_is_no_source_is_an_error_at_once(logger, source, way):
     """The programmer can mend it."""
-    with pytest.raises(TypeError, match="a source is a callable that gives metrics by name, not"):
-        logger.add_source(source)
+    with pytest.raises(TypeError, match=r"a source is a callable that gives metrics by name(, not|; did)"):
+        way(logger, source)
 
 
 def test_source_with_an_interval_is_asked_aside(logger, memory):
@@ -194,12 +264,16 @@ def test_axis_of_a_sources_values_can_be_another(logger, memory):
 
 def test_configure_takes_sources_by_name_with_their_arguments(tmp_path):
     """As it takes outputs."""
-    with configure(
-        tmp_path, [], sources=["system", dict], system={"every_s": 60, "prefix": "host"}
-    ) as logger:
-        (sampled, plain) = [source for source, _ in logger._sources._sources]
 
-        assert (sampled.every_s, sampled.source.prefix, plain) == (60, "host", dict)
+    def plain() -> dict[str, int]:
+        return {"a": 1}
+
+    with configure(
+        tmp_path, [], sources=["system", plain], system={"every_s": 60, "prefix": "host"}
+    ) as logger:
+        (sampled, asker) = [source for source, _ in logger._sources._sources]
+
+        assert (sampled.every_s, sampled.source.prefix, asker.name) == (60, "host", "plain")
 
 
 WRONG = [
@@ -210,7 +284,15 @@ WRONG = [
     ),
     ({"sources": [7]}, ValueError, "unknown source 7; allowed are"),
     ({"sources": "system"}, TypeError, r"sources is a list: \['system'\], not 'system'"),
-    ({"sources": dict}, TypeError, "sources is a list"),
+    ({"sources": None}, TypeError, r"sources is a list: \[None\], not None"),
+    ({"sources": [{"a": 1}]}, ValueError, "unknown source {'a': 1}; allowed are"),
+    ({"sources": ["csv"]}, ValueError, "unknown source 'csv'"),
+    ({"sources": [dict]}, TypeError, r"did you mean dict\(\)\?"),
+    (
+        {"format_strings": ["system"]},
+        ValueError,
+        r"'system' is a source, not an output: configure\(…, sources=",
+    ),
     ({"sources": ["system", "system"]}, ValueError, "source 'system' is given twice"),
     (
         {"system": {}},
@@ -246,7 +328,7 @@ WRONG = [
 def test_wrong_sources_are_an_error_before_anything_is_made(tmp_path, arguments, error, message):
     """It names the value and what is allowed."""
     with pytest.raises(error, match=message):
-        configure(tmp_path / "run", [], **arguments)
+        configure(tmp_path / "run", **{"format_strings": [], **arguments})
 
     assert not (tmp_path / "run").exists()
 

@@ -133,11 +133,12 @@ def reduced(part: Part) -> Reduced:
 
 
 def _told(key: str, kinds: list[str], part: Part) -> str:
+    ending = f"each is logged under a name, as '{key} ({kinds[0]})'"
+    if len(part.ranks) == 1:
+        return f"{key!r} was recorded in several ways ({', '.join(sorted(kinds))}): {ending}"
     who = {kind: ", ".join(map(str, part.recorded_by[key, kind])) for kind in sorted(kinds)}
     ways = "; ".join(f"{kind} on rank {ranks}" for kind, ranks in who.items())
-    return (
-        f"{key!r} is reduced in several ways ({ways}): each is logged under a name, as '{key} ({kinds[0]})'"
-    )
+    return f"{key!r} was recorded in several ways ({ways}): {ending}"
 
 
 def _compared(key: str, extremes: Extremes, is_time: bool) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-RELATIVE_ERROR = 0.01  # of a percentile, as DDSketch promises
+RELATIVE_ERROR = 0.01  # of a percentile of many numbers, as DDSketch promises
+FEW = 64  # numbers; so many are kept as they are
 PERCENTILES = {"p50": 0.5, "p90": 0.9}
 
 
@@ -15,11 +16,12 @@ class Stats:
     """Count, mean, spread, ends and percentiles of numbers.
 
     Mean and spread are merged as in Chan, Golub and LeVeque, "Updating formulae and a pairwise
-    algorithm for computing sample variances" (1979); percentiles by a DDSketch, whose bins are
-    added.
+    algorithm for computing sample variances" (1979). Few numbers are kept for their percentiles;
+    many are put into a DDSketch, whose bins are added.
 
     :param squares: the sum of the squared distances from the mean
-    :param sketch: a ``ddsketch.DDSketch``; it is never changed
+    :param few: the numbers, while there are no more than 64
+    :param sketch: a ``ddsketch.DDSketch`` of more; it is never changed
     """
 
     count: int
@@ -27,7 +29,8 @@ class Stats:
     squares: float
     least: float
     greatest: float
-    sketch: Any
+    few: tuple[float, ...] = ()
+    sketch: Any = None
 
     def merge(self, other: "Stats") -> "Stats":
         """Both together."""
@@ -38,10 +41,12 @@ class Stats:
         mean = self.mean + apart * other.count / count
         squares = self.squares + other.squares + apart**2 * self.count * other.count / count
         ends = float(np.minimum(self.least, other.least)), float(np.maximum(self.greatest, other.greatest))
-        sketch = empty_sketch()
-        sketch.merge(self.sketch)
-        sketch.merge(other.sketch)
-        return Stats(count, mean, squares, *ends, sketch)
+        if count <= FEW:
+            return Stats(count, mean, squares, *ends, self.few + other.few)
+        sketch = _empty_sketch()
+        for each in (self, other):
+            sketch.merge(_sketched(np.array(each.few)) if each.sketch is None else each.sketch)
+        return Stats(count, mean, squares, *ends, sketch=sketch)
 
     def results(self) -> dict[str, float]:
         """The figures by name; NaN among the numbers makes all of them NaN but the count."""
@@ -56,6 +61,10 @@ class Stats:
         return {**found, **self._percentiles(), "count": self.count}
 
     def _percentiles(self) -> dict[str, float]:
+        if self.sketch is None:
+            with np.errstate(invalid="ignore"):
+                found = np.quantile(self.few, list(PERCENTILES.values()))
+            return dict(zip(PERCENTILES, found.tolist(), strict=True))
         if self.sketch.count < self.count:  # there are numbers that have no bin: NaN, infinities
             return dict.fromkeys(PERCENTILES, math.nan)
         return {
@@ -71,28 +80,25 @@ def stats_of(values: Any) -> Stats:
     """
     array = np.asarray(values, dtype=np.float64).ravel()
     if not array.size:
-        return Stats(0, 0.0, 0.0, math.inf, -math.inf, empty_sketch())
+        return Stats(0, 0.0, 0.0, math.inf, -math.inf)
     with np.errstate(all="ignore"):  # NaN and infinities give what they give
         mean = float(array.mean())
         squares = float(((array - mean) ** 2).sum())
         ends = float(array.min()), float(array.max())
-    return Stats(array.size, mean, squares, *ends, _sketched(array[np.isfinite(array)]))
+    if array.size <= FEW:
+        return Stats(array.size, mean, squares, *ends, tuple(array.tolist()))
+    return Stats(array.size, mean, squares, *ends, sketch=_sketched(array))
 
 
-def empty_sketch() -> Any:
-    """A sketch without numbers."""
+def _empty_sketch() -> Any:
     from ddsketch import DDSketch
 
     return DDSketch(RELATIVE_ERROR)
 
 
 def _sketched(array: np.ndarray) -> Any:
-    """A sketch of finite numbers. Those that share a bin are added at once: one by one, each costs 1 us."""
-    sketch = empty_sketch()
-    if array.size <= 64:
-        for value in array.tolist():
-            sketch.add(value)
-        return sketch
+    """A sketch of those that are finite; those of one bin are added at once, each alone costs 1 us."""
+    sketch, array = _empty_sketch(), array[np.isfinite(array)]
     with np.errstate(divide="ignore"):
         bins = np.ceil(np.log(np.abs(array)) / math.log((1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)))
     places = np.stack([np.sign(array), bins])

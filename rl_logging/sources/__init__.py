@@ -42,7 +42,7 @@ def check_source(name: Any) -> None:
 
     :raises ValueError: it is none
     """
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         near = difflib.get_close_matches(str(name), SOURCES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown source {name!r}; {hint}allowed are {', '.join(SOURCES)}, or a callable")
@@ -58,14 +58,17 @@ def make_sources(
     :raises ValueError: an unknown name, one given twice, or arguments for one not given
     :raises MissingBackendError: a package is not installed
     """
+    from rl_logging.sources.sampled import check_callable  # it loads numpy, which not all modules here need
+
     found, names = [], []
     for each in given:
         if callable(each):
+            check_callable(each)
             found.append(each)
-        elif each in names:
-            raise ValueError(f"source {each!r} is given twice")
         else:
             check_source(each)
+            if each in names:
+                raise ValueError(f"source {each!r} is given twice")
             names.append(each)
             found.append(make_source(each, **arguments.get(each, {})))
     return found

@@ -10,6 +10,11 @@ from rl_logging.sources.ray_names import Named
 from rl_logging.sources.ray_page import Page, PageParser
 from rl_logging.sources.scrape import Scraper, Target
 
+# So long after its start a node's disk and network rates are none: Ray takes them over the last 35
+# s, and begins with zeros. Its first CPU utilisation is always 0, too.
+_YOUNG_S = 35.0
+_RATES = ("disk_read_mb_s", "disk_write_mb_s", "net_in_mb_s", "net_out_mb_s")
+
 
 class Snapshot(NamedTuple):
     """What one round gave.
@@ -34,6 +39,7 @@ class RayCluster:
         self._detail, self._keep_s = detail, keep_s
         self._scraper = Scraper(self._take, timeout_s)
         self._parsers: dict[Target, PageParser] = {}
+        self._seen_at: dict[Target, float] = {}  # first
         self._pages: dict[Target, tuple[float, Page]] = {}
         self._empty: Counter[Target] = Counter()  # rounds in which a node answered without values
 
@@ -49,11 +55,12 @@ class RayCluster:
         self._forget(self._parsers.keys() - names.keys())
         for target in names:
             self._parsers.setdefault(target, PageParser())
+            self._seen_at.setdefault(target, time.monotonic())
         silent_before = set(self._scraper.silent)
         self._scraper.ask(names)
         oldest = time.monotonic() - self._keep_s
         readings = [
-            Reading(name, target[0], self._pages[target][1])
+            Reading(name, target[0], self._trusted(target))
             for target, name in names.items()
             if target in self._pages and self._pages[target][0] >= oldest
         ]
@@ -64,7 +71,7 @@ class RayCluster:
 
     def _forget(self, gone: Iterable[Target]) -> None:
         for target in gone:
-            del self._parsers[target]
+            del self._parsers[target], self._seen_at[target]
             self._pages.pop(target, None)
             del self._empty[target]
 
@@ -77,6 +84,16 @@ class RayCluster:
         else:
             del self._empty[target]
             self._pages[target] = (time.monotonic(), page)
+
+    def _trusted(self, target: Target) -> Page:
+        """The last page of a node, without what cannot be right yet."""
+        _, page = self._pages[target]
+        if time.monotonic() - self._seen_at[target] > _YOUNG_S:
+            return page
+        node = {key: value for key, value in page.node.items() if key not in _RATES}
+        if node.get("cpu_util") == 0:
+            del node["cpu_util"]
+        return Page(node, page.gpus)
 
     def _choose_detail(self, readings: Sequence[Reading]) -> str:
         if self._detail == "auto" and (len(readings) > SMALL or len(gpus_of(readings)) > SMALL):

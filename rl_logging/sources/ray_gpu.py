@@ -17,6 +17,7 @@ _log = logging.getLogger("rl_logging")
 _MANY = 64  # nodes; beyond, another process asks them, whose work does not stop training
 _REFRESH_S = 5.0  # by default, how often a node renews its values
 _NAMINGS = ("name", "place")
+_OF_ONE = re.compile(r"(^|/)node\.")  # of the only node: the cluster's values say the same
 _LONG = re.compile(r"(^|/)node\..*(\.gpu\.\d+\.|\.(disk|net)_|\.mem_total_gb$)")  # many lines for a console
 
 
@@ -36,7 +37,8 @@ class RayGpuSource:
     :param detail: ``"cluster"``: the mean, least and greatest value of all GPUs; ``"node"``:
         each node's too; ``"gpu"``: each GPU's too; ``"auto"``: ``"gpu"`` up to 16 GPUs and 16
         nodes, then ``"cluster"``
-    :param console: whether all is shown on the console; by default, of a node CPU and memory
+    :param console: whether all is shown on the console; by default, of a node CPU and memory, if
+        there are several
     :param every_s: how often the nodes are asked, in seconds; Ray renews its values every 5 s
     :param timeout_s: for one node's answer, in seconds
     :raises MissingBackendError: Ray or prometheus-client is not installed
@@ -76,15 +78,18 @@ class RayGpuSource:
             "keep_s": KEEP_INTERVALS * every_s,
         }
         self._cluster: _Cluster = RayCluster(**self._arguments)
+        self._is_single = False
         self._is_there: bool | None = None  # whether Ray was when last asked
 
     def exclude(self, key: str) -> tuple[str, ...]:
         """The console shows neither each GPU's values, nor all of a node's, unless asked to."""
-        return ("stdout",) if not self._console and _LONG.search(key) else ()
+        long = _OF_ONE if self._is_single else _LONG
+        return ("stdout",) if not self._console and long.search(key) else ()
 
     def __call__(self) -> dict[str, Any]:
         """Ask the cluster's nodes; at most a second longer than the slowest takes that answers."""
         nodes = self._names.of(self._nodes())
+        self._is_single = len(nodes) == 1
         if len(nodes) > _MANY and isinstance(self._cluster, RayCluster):
             self._cluster = ClusterProcess(**self._arguments)
         snapshot = self._cluster.ask(nodes)

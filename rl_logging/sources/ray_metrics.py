@@ -46,10 +46,9 @@ def metrics(readings: Sequence[Reading], detail: str) -> dict[str, Any]:
     """
     gpus = gpus_of(readings)
     found: dict[str, Any] = _of_hosts(readings)
-    if gpus:
-        found["gpus"] = len(gpus)
-        for field in ("util", "mem_gb", "power_w", "temp_c"):
-            found.update(_spread(f"gpu.{field}", field, gpus))
+    found["gpus"] = len(gpus)
+    for field in ("util", "mem_gb", "power_w", "temp_c"):
+        found.update(_spread(f"gpu.{field}", field, gpus))
     if detail in ("node", "gpu"):
         for reading in readings:
             found.update({f"node.{reading.node}.{key}": value for key, value in reading.page.node.items()})

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from rl_logging.errors import Trouble
 from rl_logging.journal import last_record
 from rl_logging.sources.ray_gpu import RayGpuSource
-from rl_logging.sources.sampled import Source, check_seconds
+from rl_logging.sources.sampled import Source, check_callable, check_seconds
 from rl_logging.values import describe
 
 _STOP_S = 5.0  # for a sample that is under way when the monitor stops
@@ -17,8 +18,16 @@ _STOP_S = 5.0  # for a sample that is under way when the monitor stops
 class _Logger(Protocol):
     def get_dir(self) -> str | None: ...
 
+    def call_before_close(self, callback: Callable[[], object]) -> None: ...
+
     def log_metrics(
-        self, metrics: dict[str, Any], step: int, prefix: str = "", step_metric: str | None = None
+        self,
+        metrics: dict[str, Any],
+        step: int,
+        prefix: str = "",
+        step_metric: str | None = None,
+        *,
+        exclude: str | tuple[str, ...] | None = None,
     ) -> None: ...
 
 
@@ -28,8 +37,10 @@ class RayGpuMonitor:
     The axis counts seconds since the run's first monitor was started; a resumed run goes on
     where it ended. ::
 
-        monitor = RayGpuMonitor(logger)
-        monitor.start()
+        with RayGpuMonitor(logger):
+            train()
+
+    It also stops when the logger is closed.
 
     :param logger: a logger of this package
     :param collection_interval: seconds between two samples
@@ -38,7 +49,9 @@ class RayGpuMonitor:
     :param step_metric: the name of the axis
     :param source: what is sampled; by default a :class:`RayGpuSource` without a prefix, whose
         nodes have NeMo-RL's positional names
+    :param exclude: outputs that shall not get the samples; by default the console
     :raises MissingBackendError: Ray or prometheus-client is not installed
+    :raises TypeError: what is no logger of this package, or no source
     :raises ValueError: an interval that is not above 0
     """
 
@@ -50,8 +63,13 @@ class RayGpuMonitor:
         metric_prefix: str = "ray",
         step_metric: str = "ray/ray_step",
         source: Source | None = None,
+        exclude: str | tuple[str, ...] | None = "stdout",
     ) -> None:
-        self._logger = logger
+        if not hasattr(logger, "call_before_close"):
+            raise TypeError(f"logger is a logger of this package, not {logger!r}")
+        if source is not None:
+            check_callable(source)
+        self._logger, self._exclude = logger, exclude
         self._collection_s = check_seconds("collection_interval", collection_interval)
         self._flush_s = check_seconds("flush_interval", flush_interval)
         self._prefix, self._axis = metric_prefix, step_metric
@@ -71,6 +89,14 @@ class RayGpuMonitor:
             target=self._run, args=(self._stopping, self._last_s()), name="RayGpuMonitor", daemon=True
         )
         self._thread.start()
+        self._logger.call_before_close(self._end)
+
+    def __enter__(self) -> "RayGpuMonitor":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """Sample no more, and log what was sampled; it takes five seconds at most."""
@@ -83,12 +109,19 @@ class RayGpuMonitor:
             self._trouble.tell("stop", "RayGpuMonitor: the last sample was under way and is not logged")
         self.flush()
 
+    def _end(self) -> None:
+        """As :meth:`stop`, but without waiting for a sample that is under way."""
+        self._stopping.set()
+        self._thread = None
+        self.flush()
+
     def flush(self) -> None:
         """Log what was sampled until now. Each sample is handed over once, whatever becomes of it."""
         with self._lock:
             samples, self._samples = self._samples, []
         for sample in samples:
-            self._logger.log_metrics(sample, sample[self._axis], self._prefix, self._axis)
+            step = sample[self._axis]
+            self._logger.log_metrics(sample, step, self._prefix, self._axis, exclude=self._exclude)
 
     def _run(self, stopping: threading.Event, earlier_s: float) -> None:
         began = time.monotonic()

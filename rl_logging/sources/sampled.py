@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rl_logging.errors import Trouble
@@ -11,6 +12,7 @@ from rl_logging.values import describe, is_number, to_plain, to_text
 Source = Callable[[], Mapping[str, Any]]
 """What is asked for metrics at each dump: a callable that gives values by key."""
 
+_FIRST_S = 0.3
 KEEP_INTERVALS = 3  # so long the latest value stands for what does not come
 
 
@@ -22,19 +24,22 @@ class Sampled:
     under ``…util_max``. A text comes when it is new. ``sample_age_s`` says how old the
     newest sample is. Where none came, the latest is repeated until it is three intervals old.
 
-    :param source: what is asked; its ``prefix`` stands before ``sample_age_s``, by default
-        its name, and a ``close()`` of its own is called in the end, in that thread
+    :param source: what is asked; a ``close()`` of its own is called in the end, in that thread
     :param every_s: how often, in seconds; by default what the source's ``every_s`` says, or 10
+    :param prefix: stands before ``sample_age_s``; by default the source's own ``prefix``, or what
+        its first key begins with
+    :raises TypeError: the source cannot be called
     :raises ValueError: an interval that is not above 0
     """
 
-    def __init__(self, source: Source, every_s: float | None = None) -> None:
+    def __init__(self, source: Source, every_s: float | None = None, prefix: str | None = None) -> None:
+        check_callable(source)
         every_s = getattr(source, "every_s", 10.0) if every_s is None else every_s
         self.every_s = check_seconds("every_s", every_s)
         self.source = source
         self.name = source_name(source)
         self.exclude = getattr(source, "exclude", None)
-        self._age_key = f"{getattr(source, 'prefix', self.name)}/sample_age_s".lstrip("/")
+        self._prefix: str | None = getattr(source, "prefix", None) if prefix is None else prefix
         self._trouble = Trouble()
         self._lock = threading.Lock()
         self._window = _Window()  # since the last call
@@ -42,14 +47,19 @@ class Sampled:
         self._texts: dict[str, str] = {}  # handed out
         self._sampled_at: float | None = None
         self._asked_at: float | None = None  # while the source has not answered
+        self._answered = threading.Event()  # or failed, at least once
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to ask; a second call does nothing."""
+        """Begin to ask; a second call does nothing.
+
+        It waits for the first answer, 0.3 s at most, so that the first dump has it.
+        """
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"source {self.name}", daemon=True)
             self._thread.start()
+            self._answered.wait(_FIRST_S)
 
     def stop(self) -> None:
         """Ask no more. A question that is open is not waited for."""
@@ -66,7 +76,12 @@ class Sampled:
         new = {key: text for key, text in latest.texts.items() if self._texts.get(key) != text}
         self._texts.update(new)
         numbers = (window if window.numbers else latest).reduced()
-        return {**numbers, **new, self._age_key: now - sampled_at}
+        return {**numbers, **new, f"{self._age_prefix(numbers)}/sample_age_s".lstrip("/"): now - sampled_at}
+
+    def _age_prefix(self, numbers: Mapping[str, float]) -> str:
+        if self._prefix is not None:
+            return self._prefix
+        return next(iter(numbers), "").rpartition("/")[0] or (self.name if self.name.isidentifier() else "")
 
     def _run(self) -> None:
         due = time.monotonic()
@@ -74,10 +89,11 @@ class Sampled:
             self._asked_at = time.monotonic()
             try:
                 self._take(self.source())
-            except Exception as error:  # the source is the user's code, or asks the network
-                told = f"source {self.name!r} failed: {describe(error)}. Training goes on without it."
+            except (Exception, SystemExit) as error:  # the source is the user's code, or asks the network
+                told = f"source {self.name!r} failed: {describe(error)}. Training goes on; it is asked again."
                 self._trouble.tell("failed", told, error)
             self._asked_at = None
+            self._answered.set()
             due = max(due + self.every_s, time.monotonic())
             self._stopping.wait(due - time.monotonic())
         getattr(self.source, "close", dict)()  # ``dict()`` does nothing
@@ -97,7 +113,7 @@ class Sampled:
         asked_at = self._asked_at
         if asked_at is not None and now - asked_at > KEEP_INTERVALS * self.every_s:
             told = f"source {self.name!r} has not answered for {now - asked_at:.0f} s"
-            self._trouble.tell("hangs", f"{told}. Training goes on without it.")
+            self._trouble.tell("hangs", f"{told}. Training goes on.")
 
 
 class _Window:
@@ -134,8 +150,27 @@ class _Window:
 
 
 def source_name(source: Any) -> str:
-    """How a source is called in messages."""
-    return str(getattr(source, "name", "") or getattr(source, "__name__", "") or type(source).__name__)
+    """How a source is called in messages; a function without a name by its place."""
+    name = str(getattr(source, "name", "") or getattr(source, "__name__", "") or type(source).__name__)
+    code = getattr(source, "__code__", None)
+    return (
+        f"{name} ({Path(code.co_filename).name}:{code.co_firstlineno})"
+        if name == "<lambda>" and code
+        else name
+    )
+
+
+def check_callable(source: Any) -> None:
+    """Raise for what is no source.
+
+    :raises TypeError: it cannot be called, or is a class
+    """
+    if isinstance(source, type):
+        raise TypeError(
+            f"a source is a callable that gives metrics by name; did you mean {source.__name__}()?"
+        )
+    if not callable(source):
+        raise TypeError(f"a source is a callable that gives metrics by name, not {source!r}")
 
 
 def check_seconds(name: str, seconds: Any) -> float:
