@@ -239,11 +239,24 @@ def test_close_ends_the_threads_of_the_sources(tmp_path, memory):
     logger = Logger(str(tmp_path), [memory])
     sampled = Sampled(lambda: {"a": 1}, 0.01)
     logger.add_source(sampled)
-    assert sampled._thread is not None
+    thread = sampled._thread
+    assert thread is not None
     logger.close()
 
-    sampled._thread.join(LONG_S)
-    assert not sampled._thread.is_alive()
+    thread.join(LONG_S)
+    assert not thread.is_alive()
+
+
+def test_source_of_a_closed_logger_can_be_the_next_ones(tmp_path):
+    """A notebook's cell runs again."""
+    sampled = Sampled(lambda: {"a": 1}, 0.01)
+    for number in range(2):
+        memory = MemoryOutputFormat()
+        with Logger(str(tmp_path / str(number)), [memory]) as logger:
+            logger.add_source(sampled)
+            logger.dump(1)
+
+        assert values(memory)[0]["a"] == 1
 
 
 def test_axis_of_a_sources_values_can_be_another(logger, memory):

@@ -140,7 +140,7 @@ class RayGpuMonitor:
     def _sample(self, stopping: threading.Event, began: float, earlier_s: float) -> None:
         try:
             values = dict(self._source())
-        except Exception as error:  # the source is the user's code, or asks the network
+        except (Exception, SystemExit) as error:  # the source is the user's code, or asks the network
             told = f"RayGpuMonitor: no sample, because: {describe(error)}. It goes on"
             self._trouble.tell("sample", told, error)
             return

@@ -57,13 +57,17 @@ class Sampled:
         It waits for the first answer, 0.3 s at most, so that the first dump has it.
         """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"source {self.name}", daemon=True)
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stopping,), name=f"source {self.name}", daemon=True
+            )
             self._thread.start()
             self._answered.wait(_FIRST_S)
 
     def stop(self) -> None:
         """Ask no more. A question that is open is not waited for."""
         self._stopping.set()
+        self._thread = None
 
     def __call__(self) -> dict[str, Any]:
         now = time.monotonic()
@@ -83,9 +87,9 @@ class Sampled:
             return self._prefix
         return next(iter(numbers), "").rpartition("/")[0] or (self.name if self.name.isidentifier() else "")
 
-    def _run(self) -> None:
+    def _run(self, stopping: threading.Event) -> None:
         due = time.monotonic()
-        while not self._stopping.is_set():
+        while not stopping.is_set():
             self._asked_at = time.monotonic()
             try:
                 self._take(self.source())
@@ -95,7 +99,7 @@ class Sampled:
             self._asked_at = None
             self._answered.set()
             due = max(due + self.every_s, time.monotonic())
-            self._stopping.wait(due - time.monotonic())
+            stopping.wait(due - time.monotonic())
         getattr(self.source, "close", dict)()  # ``dict()`` does nothing
 
     def _take(self, values: Mapping[str, Any]) -> None:
