@@ -12,9 +12,9 @@ Key = TypeVar("Key")
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether it is a torch tensor; torch is not imported to find out."""
+    """Whether it is a torch tensor; torch is not imported to find out, and the object itself not asked."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    return torch is not None and issubclass(type(value), torch.Tensor)
 
 
 def fetched(values: Mapping[Key, Any]) -> dict[Key, Any]:

@@ -132,6 +132,7 @@ def test_when_both_are_killed_sync_delivers_the_rest(run: Path) -> None:
 
 def _own_terminal() -> None:
     """In the child: what is its input becomes its controlling terminal."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup lets what it starts ignore it
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

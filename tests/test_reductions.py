@@ -274,6 +274,18 @@ def test_numbers_on_a_device_come_in_one_transfer():
     assert Counted.waits == 1
 
 
+def test_object_that_lies_about_its_class_is_not_asked():
+    """A dump must not raise for it."""
+
+    class Liar:
+        @property
+        def __class__(self):
+            raise RuntimeError("no")
+
+    liar = Liar()
+    assert fetched({"a": liar})["a"] is liar
+
+
 def test_tensors_keep_their_types_and_graphs_are_dropped():
     """An integer stays one."""
     values = {"i": torch.tensor(2**60), "f": torch.tensor([0.5], requires_grad=True), "b": torch.tensor(True)}

@@ -220,6 +220,20 @@ def test_node_that_has_left_is_forgotten():
         assert asked.silent == {}
 
 
+def test_late_error_of_a_node_that_has_left_counts_for_nothing():
+    """Its name is not known any more."""
+    with nodes(never, sends(http(page()))) as (mute, good):
+        asked, taken = scraper(0.7)
+        asked.ask([mute.target, good.target])
+        deadline = time.monotonic() + LONG_S
+        while asked._asked and time.monotonic() < deadline:
+            asked.ask([good.target])
+
+        assert asked._asked == set()
+        assert asked.silent == {}
+        assert list(taken) == [good.target]
+
+
 def test_hundreds_of_nodes_are_asked_by_few_threads():
     """Bounded, and each is asked once."""
     with nodes(*[sends(packed(page(number))) for number in range(200)]) as many:

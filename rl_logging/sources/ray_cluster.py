@@ -76,8 +76,6 @@ class RayCluster:
             del self._empty[target]
 
     def _take(self, target: Target, pieces: Iterator[bytes]) -> None:
-        if target not in self._parsers:  # it has left since
-            return
         page = self._parsers[target].parse(pieces)
         if page is None:
             self._empty[target] += 1

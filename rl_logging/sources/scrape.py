@@ -73,6 +73,8 @@ class Scraper:
         for target, answer in self._answered(todo, awaited, (1 - _NEARLY_ALL) * len(targets)):
             self._asked.discard(target)
             awaited.discard(target)
+            if target not in targets:  # it has left since
+                continue
             try:
                 if isinstance(answer, Exception):
                     raise answer
