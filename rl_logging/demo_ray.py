@@ -47,7 +47,7 @@ def started_ray(say: Callable[[str], Any]) -> Iterator[list[Source]]:
                 object_store_memory=_STORE_BYTES,
                 _node_name="local",
             )
-    except Exception as error:  # Ray's processes fail in many ways, and the demo can do without them
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # the demo can do without
         say(f"Ray does not start here ({error}), so there are no metrics of nodes and GPUs.")
         yield []
         return

@@ -23,6 +23,8 @@ def fetched(values: Mapping[Key, Any]) -> dict[Key, Any]:
     One transfer for each device and type: each alone would wait for all the device's work.
     """
     found = dict(values)
+    if set(map(type, found.values())) <= NUMBERS.keys():  # as nearly always; the loop below takes longer
+        return found
     groups: dict[Any, list[Key]] = {}
     for key, value in values.items():
         if type(value) not in NUMBERS and is_tensor(value) and value.numel() == 1 and not value.is_sparse:

@@ -158,6 +158,27 @@ def test_source_that_ends_the_program_ends_nothing(logger, memory, end):
     assert values(memory) == [{"a": step} for step in range(3)]
 
 
+@pytest.mark.parametrize(
+    "way", [lambda source: source, lambda source: Sampled(source, 0.01)], ids=["plain", "Sampled"]
+)
+def test_close_that_fails_is_told(tmp_path, caplog, way):
+    """It is the user's code, and nobody sees what a thread ends with."""
+
+    class Broken:
+        name = "broken"
+
+        def __call__(self) -> dict[str, int]:
+            return {"a": 1}
+
+        def close(self) -> None:
+            raise OSError("stuck")
+
+    with Logger(str(tmp_path), []) as logger:
+        logger.add_source(way(Broken()))
+
+    wait_until(lambda: "source 'broken' cannot be closed" in caplog.text, LONG_S)
+
+
 def test_exclude_that_fails_stops_nothing(logger, memory, caplog):
     """It is the user's code, as the source is."""
     logger.add_source(lambda: {"z": 1}, exclude=lambda key: 1 / 0)

@@ -77,6 +77,9 @@ class Buffer:
 
     def take(self) -> States:
         """What was recorded since the last call; windows and averages go on."""
+        if not (self._numbers or self._pending or self._stats or self._new):
+            self._since = self._clock()
+            return {}
         numbers, self._numbers = fetched(self._numbers), {}
         states: States = {}
         for (key, kind, place), value in numbers.items():

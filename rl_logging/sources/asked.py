@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rl_logging.errors import Trouble
-from rl_logging.sources.sampled import Sampled, Source, check_callable, source_name
+from rl_logging.sources.sampled import Sampled, Source, check_callable, close, source_name
 from rl_logging.values import describe
 
 Exclude = str | tuple[str, ...] | Callable[[str], Any] | None
@@ -124,4 +124,4 @@ class _Asker:
             except (Exception, SystemExit) as error:  # it is told in the dump
                 answer = error
             self._answers.put(answer)
-        getattr(self._source, "close", dict)()  # ``dict()`` does nothing
+        close(self._source, Trouble())

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from rl_logging.errors import Trouble
 from rl_logging.journal import last_record
 from rl_logging.sources.ray_gpu import RayGpuSource
-from rl_logging.sources.sampled import Source, check_callable, check_seconds
+from rl_logging.sources.sampled import Source, check_callable, check_seconds, close
 from rl_logging.values import describe
 
 _STOP_S = 5.0  # for a sample that is under way when the monitor stops
@@ -135,7 +135,7 @@ class RayGpuMonitor:
             next_sample = max(next_sample + self._collection_s, now)
             if stopping.wait(next_sample - now):
                 break
-        getattr(self._source, "close", dict)()  # ``dict()`` does nothing
+        close(self._source, self._trouble)
 
     def _sample(self, stopping: threading.Event, began: float, earlier_s: float) -> None:
         try:

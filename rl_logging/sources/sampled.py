@@ -100,7 +100,7 @@ class Sampled:
             self._answered.set()
             due = max(due + self.every_s, time.monotonic())
             stopping.wait(due - time.monotonic())
-        getattr(self.source, "close", dict)()  # ``dict()`` does nothing
+        close(self.source, self._trouble)
 
     def _take(self, values: Mapping[str, Any]) -> None:
         if not values:
@@ -151,6 +151,14 @@ class _Window:
                 if key.endswith("util"):
                     found[f"{key}_max"] = greatest
         return found
+
+
+def close(source: Any, trouble: Trouble) -> None:
+    """Close a source that can be closed."""
+    try:
+        getattr(source, "close", dict)()  # ``dict()`` does nothing
+    except Exception as error:  # the user's code
+        trouble.tell("close", f"source {source_name(source)!r} cannot be closed: {describe(error)}", error)
 
 
 def source_name(source: Any) -> str:
