@@ -35,6 +35,7 @@ STATES: dict[str, dict[str, int]] = {
     ALL_BUSY: {BUSY: 1},
     LYING: {DEAD: 100, MUTE: 100, SLOW: 400, ERROR: 400, ENDLESS: 400, GARBAGE: 400},
 }
+IN_THREAD = 64  # nodes; RayGpuSource has a child process ask more
 _GPUS = 8  # of a node
 _PAGES = Path(__file__).parents[1] / "tests/data/ray_pages"
 _RECORDED = ("gpu8_busy", "cluster_worker_1gpu")

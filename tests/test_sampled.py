@@ -1,7 +1,7 @@
 """Sampled: a source on a thread of its own, from which a dump takes what is there."""
 
-import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_dump_does_not_wait_for_a_source_that_hangs_and_says_so(caplog):
             assert sampled() == {}
 
     (message,) = [record.message for record in caplog.records]
-    assert message.startswith("source 'steps' has not answered for 0 s. Training goes on")
+    assert re.match(r"source 'steps' has not answered for \d+ s\. Training goes on", message)
 
 
 def test_source_that_raises_is_named_once_and_asked_again(caplog):
@@ -124,10 +124,8 @@ def test_source_that_raises_is_named_once_and_asked_again(caplog):
         source.turn(3)
         assert taken(sampled) == {"a": 1.0}
 
-    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert [record.message.splitlines()[0] for record in warnings] == [
-        "source 'steps' failed: ValueError: no such node. Training goes on; it is asked again."
-    ]
+    told = [record.message.splitlines()[0] for record in caplog.records if "failed" in record.message]
+    assert told == ["source 'steps' failed: ValueError: no such node. Training goes on; it is asked again."]
 
 
 @pytest.mark.parametrize("answer", [None, 7, [("a", 1)], {}])
