@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     )
 
     from rl_logging.compose import configure, make_output_format
-    from rl_logging.errors import JournalError, MissingBackendError
+    from rl_logging.distributed.handle import Handle
+    from rl_logging.distributed.parts import Part
+    from rl_logging.distributed.ray_reducer import RayReducer
+    from rl_logging.distributed.recorder import Recorder
+    from rl_logging.distributed.reducer import Reducer
+    from rl_logging.distributed.torch_reducer import TorchReducer
+    from rl_logging.errors import JournalError, MissingBackendError, MissingRanksError
     from rl_logging.formats.csv import CSVOutputFormat
     from rl_logging.formats.human import FixedHumanOutputFormat
     from rl_logging.formats.journal import JournalOutputFormat
@@ -54,7 +60,13 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "rl_logging.compose": "configure make_output_format",
-    "rl_logging.errors": "JournalError MissingBackendError",
+    "rl_logging.distributed.handle": "Handle",
+    "rl_logging.distributed.parts": "Part",
+    "rl_logging.distributed.ray_reducer": "RayReducer",
+    "rl_logging.distributed.recorder": "Recorder",
+    "rl_logging.distributed.reducer": "Reducer",
+    "rl_logging.distributed.torch_reducer": "TorchReducer",
+    "rl_logging.errors": "JournalError MissingBackendError MissingRanksError",
     "rl_logging.formats.csv": "CSVOutputFormat",
     "rl_logging.formats.human": "FixedHumanOutputFormat",
     "rl_logging.formats.journal": "JournalOutputFormat",
@@ -90,6 +102,7 @@ __all__ = [
     "FixedHumanOutputFormat",
     "FormatUnsupportedError",
     "HParam",
+    "Handle",
     "Histogram",
     "Image",
     "JSONOutputFormat",
@@ -102,12 +115,17 @@ __all__ = [
     "MLflowOutputFormat",
     "MemoryOutputFormat",
     "MissingBackendError",
+    "MissingRanksError",
     "NvmlSource",
     "OutputFormat",
+    "Part",
     "PrometheusSource",
     "RayGpuMonitor",
     "RayGpuSource",
+    "RayReducer",
     "Record",
+    "Recorder",
+    "Reducer",
     "Sampled",
     "SeqWriter",
     "Source",
@@ -115,6 +133,7 @@ __all__ = [
     "SystemSource",
     "Table",
     "TensorBoardOutputFormat",
+    "TorchReducer",
     "Video",
     "WandBOutputFormat",
     "configure",

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 from stable_baselines3.common.logger import KVWriter
 
+from rl_logging.distributed.ranks import find_reducer, started_by_torchrun
+from rl_logging.distributed.reducer import Reducer
 from rl_logging.formats import check_names, make_output
 from rl_logging.formats import formats as known_formats
 from rl_logging.formats.base import Sender
@@ -20,6 +23,7 @@ from rl_logging.logger import Logger
 from rl_logging.sources import SOURCES, make_sources
 from rl_logging.sources.sampled import Source
 
+_log = logging.getLogger("rl_logging")
 _DEFAULT_FORMATS = "stdout,log,csv"
 
 
@@ -35,6 +39,7 @@ def configure(
     secret_names: Iterable[str] = (),
     provenance: bool | str = True,
     sources: Iterable[str | Source] = (),
+    reducer: Reducer | str | None = "auto",
     **arguments: Mapping[str, Any],
 ) -> Logger:
     """Make a run folder and a logger that writes into it.
@@ -60,6 +65,9 @@ def configure(
         ``"code"`` also keeps the files that git tracks. ``$RL_LOGGING_PROVENANCE=0`` is never
     :param sources: what is asked for metrics at each dump: ``"ray_gpu"``, ``"nvml"``,
         ``"system"``, ``"prometheus"``, or callables, see :meth:`Logger.add_source`
+    :param reducer: what brings what all ranks recorded to rank 0; ``"auto"`` finds out whether
+        ``torch.distributed`` is initialised or Ray Train runs this process; None: there are no
+        ranks. Above rank 0 no outputs and sources are made
     :param arguments: for the constructors of outputs and sources given by name, by that name
     :raises RunInUseError: another process writes this run
     :raises FileExistsError: ``resume="never"``, and the folder has a run
@@ -67,7 +75,7 @@ def configure(
     :raises ValueError: an unknown output or source, one given twice, arguments for one not
         given, or a choice that there is not
     :raises MissingBackendError: an output's or a source's package is not installed
-    :raises TypeError: an argument that a constructor does not have, or no list
+    :raises TypeError: an argument that a constructor does not have, no list, or no reducer
     :raises OSError: the folder cannot be written
     """
     if format_strings is None:
@@ -82,9 +90,12 @@ def configure(
     asked = make_sources(sources, arguments)
     path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
     check_delivery(delivery, linger_s)
-    check_resume(resume, path)
     if provenance not in (True, False, "code"):
         raise ValueError(f"provenance is True, False or 'code', not {provenance!r}")
+    ranks = _reducer(reducer)
+    if ranks is not None and ranks.rank:
+        return Logger(str(path), [], reducer=ranks)
+    check_resume(resume, path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -103,6 +114,7 @@ def configure(
             linger_s=linger_s,
             handle_sigterm=handle_sigterm,
             secret_names=secret_names,
+            reducer=ranks,
         )
         undo.callback(logger.close)
         for format_ in formats:
@@ -166,6 +178,21 @@ def _check_apart(formats: list[str | KVWriter], arguments: Mapping[str, Any]) ->
         if name in taken:
             raise ValueError(f"two outputs have the name {name!r}; give one a name= of its own")
         taken.add(name)
+
+
+def _reducer(given: Any) -> Reducer | None:
+    if given is None or isinstance(given, Reducer):
+        return given
+    if not isinstance(given, str) or given != "auto":
+        raise TypeError(f"reducer is 'auto', None, or a reducer such as TorchReducer(), not {given!r}")
+    found = find_reducer()
+    if found is None and (process := started_by_torchrun()):
+        _log.warning(
+            "this process is %s, but torch.distributed is not initialised: it logs for itself. Call "
+            "torch.distributed.init_process_group(…) before configure(…), or say reducer=None",
+            process,
+        )
+    return found
 
 
 def _announce(logger: Logger, folder: Path) -> None:

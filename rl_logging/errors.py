@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _TRACEBACK_FRAMES = 3
+_RANKS = 10  # so many are named
 _TOPICS = 1000  # told apart; keys and names come from outside
 _log = logging.getLogger("rl_logging")
 
@@ -28,6 +29,21 @@ class JournalError(ValueError):
 
 class RunInUseError(RuntimeError):
     """Another process writes the journal of this run."""
+
+
+class MissingRanksError(RuntimeError):
+    """Some ranks sent nothing for a dump, and the reducer has ``on_missing="raise"``.
+
+    What came is written.
+
+    :param ranks: those that are missing
+    """
+
+    def __init__(self, ranks: tuple[int, ...], timeout_s: float) -> None:
+        self.ranks = ranks
+        super().__init__(
+            f"{named(ranks)} sent nothing for this dump within {timeout_s:g} s; the rest is written"
+        )
 
 
 class Trouble:
@@ -66,6 +82,13 @@ class Trouble:
         trace = f"\n{_short_traceback(error)}" if traced else ""
         _log.warning("%s%s%s", message, again, trace)
         self._seen[topic] = (now + pause_s, pause_s * self._growth, 0)
+
+
+def named(ranks: tuple[int, ...]) -> str:
+    """Ranks in words, ten at most."""
+    listed = ", ".join(map(str, ranks[:_RANKS]))
+    more = f" and {len(ranks) - _RANKS} more" if len(ranks) > _RANKS else ""
+    return f"rank{'s' if len(ranks) > 1 else ''} {listed}{more}"
 
 
 def caller() -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from stable_baselines3.common import logger as sb3
 
 from rl_logging.dispatch import Dispatch
+from rl_logging.distributed.reducer import Reducer
 from rl_logging.fanout import FanOut
 from rl_logging.journal import Journal
 from rl_logging.lifetime import Turn
@@ -21,7 +22,7 @@ from rl_logging.record import RESUMED, Record, lifecycle_record, make_record
 from rl_logging.reducing import ReducingLogger
 from rl_logging.rich import Media
 from rl_logging.sources.asked import AskedSources, Exclude
-from rl_logging.sources.sampled import Source
+from rl_logging.sources.sampled import Source, check_callable
 from rl_logging.values import Value, describe, to_plain
 
 _log = logging.getLogger("rl_logging")
@@ -42,8 +43,9 @@ class JournaledLogger(ReducingLogger):
         fsync: str | float,
         linger_s: float,
         secret_names: Iterable[str],
+        reducer: Reducer | None,
     ) -> None:
-        super().__init__(folder, output_formats, secret_names)
+        super().__init__(folder, output_formats, secret_names, reducer)
         self._delivery, self._linger_s, self._fsync = delivery, linger_s, fsync
         self._fanout = FanOut(self._trouble, self._make_dispatch)
         self._session = time.time_ns() // 1_000_000
@@ -99,7 +101,9 @@ class JournaledLogger(ReducingLogger):
             gives them for a key; by default the source's own ``exclude``
         :raises TypeError: it cannot be called
         """
-        self._sources.add(source, exclude)
+        check_callable(source)
+        if self._rank == 0:
+            self._sources.add(source, exclude)
 
     def call_before_close(self, callback: Callable[[], object]) -> None:
         """Have something called when this logger is closed, before it stops to take records.
@@ -179,7 +183,11 @@ class JournaledLogger(ReducingLogger):
         return record
 
     def _is_off(self) -> bool:
-        """Whether nothing is to be written: not at this level, not after close, not in a fork."""
+        """Whether nothing is to be written: not at this level, not after close, in a fork, above rank 0."""
+        return self._rank > 0 or self._is_disabled()
+
+    def _is_disabled(self) -> bool:
+        """Whether nothing is to be taken: not at this level, not after close, not in a fork."""
         return self._valid_level(self.level) == sb3.DISABLED or self._is_inert()
 
     def _is_inert(self) -> bool:

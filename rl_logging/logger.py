@@ -11,6 +11,7 @@ from typing import Any
 from stable_baselines3.common import logger as sb3
 
 from rl_logging.direct import DirectLogger
+from rl_logging.distributed.reducer import Reducer
 from rl_logging.health import Health, journal_health
 from rl_logging.journal import FSYNC_EVERY_S, Journal
 from rl_logging.journaled import opened
@@ -44,6 +45,8 @@ class Logger(DirectLogger):
     :param handle_sigterm: close on SIGTERM, then do what was done before; main thread only
     :param secret_names: names whose values are hidden, beside ``password``, ``api_key`` and
         their like
+    :param reducer: what brings what all ranks recorded to rank 0; the loggers of other ranks
+        open no files and write to no outputs
     :raises RunInUseError: another process writes this run
     :raises ValueError: an argument that is not allowed
     :raises FileExistsError: ``resume="never"``, and the folder has a run
@@ -62,13 +65,14 @@ class Logger(DirectLogger):
         linger_s: float = 600.0,
         handle_sigterm: bool = False,
         secret_names: Iterable[str] = (),
+        reducer: Reducer | None = None,
     ) -> None:
         check_delivery(delivery, linger_s)
         check_resume(resume, folder)
         OnSigterm.check(handle_sigterm)
-        super().__init__(folder, output_formats, delivery, fsync, linger_s, secret_names)
+        super().__init__(folder, output_formats, delivery, fsync, linger_s, secret_names, reducer)
         self._provenance: threading.Thread | None = None
-        if folder:
+        if folder and self._rank == 0:
             earlier = opened.get(os.path.realpath(folder))
             if isinstance(earlier, Logger):  # a notebook's cell ran again
                 earlier.close(timeout_s=5.0)
@@ -81,15 +85,20 @@ class Logger(DirectLogger):
         """Write what was recorded since the last dump to the journal and to every output.
 
         :param step: the training step; what is no number counts as the last dump's step
+        :raises MissingRanksError: ranks are missing, and the reducer has ``on_missing="raise"``
         """
-        if self._is_off():
+        if self._is_disabled():
             return
         values, excluded = self._take()
-        self._sources.ask(values, excluded)
+        if self._rank == 0:
+            self._sources.ask(values, excluded)
         with self._turn:
-            outputs = self._fanout.current(self.output_formats)
             self._step = self._valid_step(step)
-            self._write(outputs, values, excluded, self._axes.split(values, self._step))
+            if self._rank == 0:
+                outputs = self._fanout.current(self.output_formats)
+                self._write(outputs, values, excluded, self._axes.split(values, self._step))
+        if self._missing is not None:
+            raise self._missing
 
     def log(self, *args: Any, level: int = sb3.INFO) -> None:
         """Write a message to the journal and to every output that can hold text.
@@ -98,7 +107,7 @@ class Logger(DirectLogger):
         :param level: ``DEBUG`` to ``ERROR``; a message below the logger's own is dropped
         """
         level = self._valid_level(level)
-        if self._valid_level(self.level) > level or self._is_inert():
+        if self._rank or self._valid_level(self.level) > level or self._is_inert():
             return
         texts = [self._secrets.text(to_text(arg)) for arg in args]
         self._tell_hidden("messages")
@@ -120,6 +129,9 @@ class Logger(DirectLogger):
                 target=self._collect, args=(code,), name="provenance", daemon=True
             )
             self._provenance.start()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a logger cannot be pickled; give workers logger.handle(), and record there")
 
     def _collect(self, code: bool) -> None:
         try:
@@ -194,6 +206,7 @@ class Logger(DirectLogger):
             if self._provenance.is_alive():
                 self._trouble.tell("provenance", "log_provenance: the run ended before all was collected")
         self._before_close()
+        self._stop_reducing()
         with self._turn:
             outputs = self._fanout.current(self.output_formats)
             self._pid = None

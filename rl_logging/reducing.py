@@ -1,87 +1,50 @@
-"""The part of the logger that makes one value of many."""
+"""The part of the logger that makes one value of many: of one process, of its workers, of all ranks."""
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from stable_baselines3.common import logger as sb3
 
 from rl_logging.distributed.buffer import Buffer
-from rl_logging.distributed.parts import part_of, reduced
+from rl_logging.distributed.handle import Handle
+from rl_logging.distributed.inbox import Inbox
+from rl_logging.distributed.methods import RecordMethods
+from rl_logging.distributed.parts import Part, as_one_rank, merge, of_worker, part_of, reduced
+from rl_logging.distributed.reducer import Reducer
+from rl_logging.distributed.timers import Timers
+from rl_logging.errors import MissingRanksError, named
 from rl_logging.record import key_name
 from rl_logging.recording import RecordingLogger, Taken
+from rl_logging.values import describe, is_number, to_plain
 
-Exclude = str | tuple[str, ...] | None
+States = dict[tuple[str, str], Any]
 
 
-class ReducingLogger(RecordingLogger):
-    """``record_*``: methods for values that come several times between two dumps.
+class ReducingLogger(RecordMethods, RecordingLogger):
+    """Values that come several times between two dumps, from workers, and from other ranks.
 
-    ``exclude`` is that of :meth:`record`. A value that cannot be reduced, such as a text, is
-    kept beside the others, under the key and the value's type: ``loss (str)``.
+    :param reducer: what brings the parts of all ranks to rank 0, which alone writes
     """
 
     def __init__(
-        self, folder: str | None, output_formats: list[sb3.KVWriter], secret_names: Iterable[str] = ()
+        self,
+        folder: str | None,
+        output_formats: list[sb3.KVWriter],
+        secret_names: Iterable[str] = (),
+        reducer: Reducer | None = None,
     ) -> None:
         super().__init__(folder, output_formats, secret_names)
         self._buffer = Buffer()
-
-    def record_sum(self, key: str, value: Any, exclude: Exclude = None) -> None:
-        """As :meth:`record`, but of several values under one key, the sum."""
-        self._reduce(self._buffer.sum, key, value, exclude)
-
-    def record_min(self, key: str, value: Any, exclude: Exclude = None) -> None:
-        """As :meth:`record`, but of several values under one key, the least; NaN if one is NaN."""
-        self._reduce(self._buffer.min, key, value, exclude)
-
-    def record_max(self, key: str, value: Any, exclude: Exclude = None) -> None:
-        """As :meth:`record`, but of several values under one key, the greatest; NaN if one is NaN."""
-        self._reduce(self._buffer.max, key, value, exclude)
-
-    def record_stats(self, key: str, values: Any, exclude: Exclude = None) -> None:
-        """Record how many numbers are spread.
-
-        The next dump has, under the key and an ending, ``_mean``, ``_std`` (of all of them, as
-        numpy's), ``_min``, ``_max``, ``_p50``, ``_p90`` and ``_count``. Percentiles of up to 64
-        numbers are numpy's; of more, at most 1 % of their size beside a number of that rank
-        (DDSketch, Masson, Rim and Lee, 2019).
-
-        :param values: numbers in an array or tensor of any shape, a list, or one number
-        """
-        self._reduce(self._buffer.stats, key, values, exclude)
-
-    def record_window(self, key: str, value: Any, exclude: Exclude = None, *, window: int = 100) -> None:
-        """Record the mean of the last values, however many dumps they are old.
-
-        :param window: how many values
-        """
-        size = window if isinstance(window, int) and window > 0 else 100
-        if size != window:
-            self._trouble.tell(
-                "window", f"record_window: window={window!r} is no number of values; taken as 100"
-            )
-        self._reduce(self._buffer.window, key, value, exclude, size)
-
-    def record_ema(self, key: str, value: Any, exclude: Exclude = None, *, coefficient: float = 0.01) -> None:
-        """Record the exponentially weighted mean of all values.
-
-        Each new value has the weight ``coefficient``, those before it share the rest; the first
-        value counts in full (as in Adam's bias correction, Kingma and Ba, 2015).
-
-        :param coefficient: above 0, at most 1
-        """
-        share = coefficient if isinstance(coefficient, (int, float)) and 0 < coefficient <= 1 else 0.01
-        if share != coefficient:
-            told = f"record_ema: coefficient={coefficient!r} is not above 0 and at most 1; taken as 0.01"
-            self._trouble.tell("coefficient", told)
-        self._reduce(self._buffer.ema, key, value, exclude, share)
-
-    def record_rate(self, key: str, amount: Any = 1, exclude: Exclude = None) -> None:
-        """Record how much there was a second, since the last dump.
-
-        :param amount: how much now, such as a number of environment steps
-        """
-        self._reduce(self._buffer.rate, key, amount, exclude)
+        self._timers = Timers(self._trouble)
+        self._reducer = reducer
+        self._rank = 0 if reducer is None else reducer.rank
+        self._dumps = 0
+        self._compared: list[str] = []
+        self._missing: MissingRanksError | None = None  # at the last dump
+        self._inbox: Inbox | None = None
+        self._handles = 0
+        self._parts: list[Part] = []  # that workers gave for the next dump
 
     def _reduce(self, add: Callable[..., None], key: Any, value: Any, exclude: Any, *arguments: Any) -> None:
         name = key if type(key) is str else key_name(key)
@@ -93,26 +56,132 @@ class ReducingLogger(RecordingLogger):
                 return
             self.name_to_excluded[name] = self.to_tuple(exclude)
 
+    # Workers and ranks
+
+    def handle(self, rank: int | None = None) -> Handle:
+        """Give the record methods to a worker: an environment, a Ray actor or task, a process.
+
+        What it records is in the next dump. The first handle starts a thread that listens at
+        a socket in a folder of this user's; where Ray is initialised, also at a free port of
+        this machine's address in the cluster, for those who know the handle's token.
+
+        :param rank: the worker's number in ``@slowest_rank`` and in messages; by default the
+            next one, from 1
+        """
+        with self._lock:
+            if self._inbox is None:
+                ray: Any = sys.modules.get("ray")
+                in_cluster = ray is not None and ray.is_initialized()
+                self._inbox = Inbox(self._trouble, ray.util.get_node_ip_address() if in_cluster else None)
+            self._handles += 1
+            return Handle(self._inbox.place, self._handles if rank is None else rank)
+
+    def add_parts(self, parts: Iterable[Part]) -> None:
+        """Put what workers recorded into the next dump; see :class:`rl_logging.Recorder`.
+
+        :raises TypeError: something else than parts
+        """
+        given = list(parts)
+        if wrong := [part for part in given if not isinstance(part, Part)]:
+            raise TypeError(f"parts are wanted, as Recorder.take() gives them, not {wrong[0]!r}")
+        with self._lock:
+            self._parts += given
+
+    def compare_ranks(self, *keys: str) -> None:
+        """From the next dump on, log which ranks or workers had the ends of a key, and how far apart.
+
+        ``time/rollout@slowest_rank``, ``@fastest_rank`` and ``@spread`` in seconds; of what is
+        no time, ``@highest_rank`` and ``@lowest_rank``. All ranks must call it.
+
+        :param keys: with ``*`` for any text, as in ``time/*``
+        """
+        with self._lock:
+            self._compared += [key for key in keys if key not in self._compared]
+
     def _take(self) -> Taken:
         with self._lock:
             counts = dict(self.name_to_count)
             values, excluded = super()._take()
-            states = self._buffer.take()
-        if not states:
+            states = self._states()
+            parts, self._parts = self._parts, []
+            self._dumps += 1
+        if self._inbox is not None:
+            parts += self._inbox.collect()
+        if not (states or parts or self._reducer):
             return values, excluded
-        for key in {key for key, _ in states} & values.keys():  # recorded in another way, too
-            value, count = values.pop(key), counts.get(key)
-            states[(key, "mean") if count else (key, "last")] = (
-                (value * count, count) if count else (0, 0, value)
-            )
+        reduced_keys = {key for key, _ in states}
+        for key in list(values):
+            if key in reduced_keys or ((parts or self._reducer) and _can_be_sent(values[key])):
+                name = key if type(key) is str else key_name(key)
+                excluded[name] = excluded.get(key, ("",))
+                states.update(_state(name, values.pop(key), counts.get(key)))
         limited = {key: excluded[key] for key, _ in states if excluded.get(key, ("",)) != ("",)}
-        found = reduced(part_of(0, 0, states, limited))
+        part = part_of(self._rank, self._dumps, states, limited, self._compared)
+        if parts:
+            interval_s = self._buffer.interval_s
+            part = merge(
+                [part, *(of_worker(each, interval_s, self._compared) for each in parts if each.ranks)]
+            )
+        return self._together(values, excluded, part)
+
+    def _together(self, values: dict[Any, Any], excluded: dict[Any, Any], part: Part) -> Taken:
+        """What was recorded here and in a part, of which the reducer makes that of all ranks."""
+        missing: tuple[int, ...] = ()
+        if self._reducer is not None:
+            if len(part.ranks) > 1:
+                part = as_one_rank(part, self._rank, part.dump, self._compared)
+            part, missing = self._gathered(self._reducer, part)
+        if self._rank:
+            for key in values:
+                told = f"rank {self._rank}: {key!r} is neither a number nor a text; only rank 0's is logged"
+                self._trouble.tell(f"rank {key}", told)
+            return {}, {}
+        found = reduced(part)
         for topic, told in found.told.items():
             self._trouble.tell(topic, told)
         for key in found.values.keys() & values.keys():  # such as loss_mean, beside the stats of loss
             found.values[f"{key} (reduced)"] = found.values.pop(key)
             self._trouble.tell(f"twice {key}", f"{key!r} was recorded, too; the other is '{key} (reduced)'")
+        if missing:
+            found.values.setdefault("ranks/missing", len(missing))
         return {**values, **found.values}, {**excluded, **found.excluded}
+
+    def _gathered(self, reducer: Reducer, part: Part) -> tuple[Part, tuple[int, ...]]:
+        """The part of all ranks that are there, and those that are not."""
+        missing: tuple[int, ...] = ()
+        try:
+            gathered = reducer.gather(part)
+        except Exception as error:  # the engine's; it must not stop training
+            missing = tuple(
+                rank for rank in range(reducer.ranks if not self._rank else 1) if rank != self._rank
+            )
+            told = f"rank {self._rank}: the other ranks are not reached: {describe(error)}. Training goes on."
+            self._trouble.tell("reducer", told, error)
+        else:
+            if gathered is not None:
+                part, missing = gathered.part, gathered.missing
+                for topic, told in gathered.told.items():
+                    self._trouble.tell(topic, told)
+            if missing:
+                told = (
+                    f"{named(missing)} of {reducer.ranks} sent nothing for a dump within "
+                    f"{reducer.timeout_s:g} s. It has what the others recorded; no dump waits for them "
+                    "again until they have caught up"
+                )
+                self._trouble.tell(f"missing {missing}", told)
+        raises = missing and reducer.on_missing == "raise"
+        self._missing = MissingRanksError(missing, reducer.timeout_s) if raises else None
+        return part, missing
+
+    def _stop_reducing(self) -> None:
+        """Ask no workers and ranks any more."""
+        try:
+            if self._inbox is not None:
+                self._inbox.close()
+            if self._reducer is not None:
+                self._reducer.close()
+        except Exception as error:  # the engine's, which may be gone already
+            self._trouble.tell("reducer", f"the reducer cannot be closed: {describe(error)}", error)
 
     # For a checkpoint
 
@@ -136,3 +205,15 @@ class ReducingLogger(RecordingLogger):
                 self._step = step
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no state of a logger: {error!r}") from error
+
+
+def _can_be_sent(value: Any) -> bool:
+    """Whether a value may go into a part: a number or a text."""
+    plain = to_plain(value)
+    return is_number(plain) or isinstance(plain, str)
+
+
+def _state(key: str, value: Any, count: float | None) -> States:
+    """What was recorded by ``record`` or ``record_mean`` as the state of a reduction."""
+    plain = to_plain(value)
+    return {(key, "mean"): (plain * count, count)} if count else {(key, "last"): (plain,)}

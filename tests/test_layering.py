@@ -17,15 +17,20 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 LAYERS = """
 __init__ errors mlflow_server interpreter
 rich
-values histograms secret_names key_shapes distributed.__init__ distributed.stats
+values texttable histograms secret_names key_shapes distributed.__init__ distributed.stats
 tensors
 assignments encoders program distributed.reductions
-distributed.parts distributed.buffer
+distributed.parts distributed.buffer distributed.timers
+distributed.methods distributed.wire distributed.reducer
+distributed.torch_reducer distributed.ray_reducer
+distributed.ranks
 redaction encoding hyperparams git
 worktree
 diffs
-record appendfile texttable lock verdict cursor manifest lifetime provenance
-line axes contents media_files
+record appendfile lock verdict cursor manifest lifetime provenance
+line axes contents media_files distributed.recorder
+distributed.handle
+distributed.inbox
 media journal_reader
 journal artifacts models
 health

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_logging.distributed.buffer import Buffer
-from rl_logging.distributed.parts import Part, merge, part_of, reduced
+from rl_logging.distributed.parts import Part, follow, merge, part_of, reduced
 from rl_logging.distributed.stats import RELATIVE_ERROR, stats_of
 
 KEYS = ("a", "b", "c")
@@ -192,8 +192,10 @@ def test_merge_of_nothing_is_nothing():
 
 def test_last_value_is_the_lowest_ranks_latest():
     """What all ranks record alike, such as the learning rate, is the first one's."""
-    states = [
-        {("lr", "last"): (rank, when, value)} for rank, when, value in [(2, 9, "c"), (0, 1, "a"), (0, 2, "b")]
+    parts = [
+        part_of(rank, 0, {("lr", "last"): (value,)}, {}) for rank, value in [(2, "c"), (0, "a"), (0, "b")]
     ]
+    third, first, later = parts
 
-    assert reduced(merge(part_of(0, 0, state, {}) for state in states)).values == {"lr": "b"}
+    assert reduced(merge([third, first, later])).values == {"lr": "b"}
+    assert reduced(merge([third, follow(first, later)])).values == {"lr": "b"}

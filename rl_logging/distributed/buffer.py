@@ -1,5 +1,6 @@
 """Buffer: what one process recorded by reductions since its last dump."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,6 +27,8 @@ class Buffer:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since = clock()
+        self.interval_s = 0.0
+        """How long it was from the call of :meth:`take` before the last one to the last one."""
         self._numbers: dict[tuple[str, str, int], Any] = {}  # by key, reduction, and place in its state
         self._pending: dict[str, list[Any]] = {}  # arrays, by key
         self._stats: dict[str, Stats] = {}
@@ -40,12 +43,19 @@ class Buffer:
         self._add(key, "rate", 0, number(amount))
 
     def mean(self, key: str, value: Any, weight: float = 1.0) -> None:
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"a weight is a number from 0 on, not {weight!r}")
+        if not weight:  # it counts for nothing, even if the value is NaN
+            return
         self._add(key, "mean", 0, number(value) * weight)
         self._add(key, "mean", 1, weight)
 
-    def time(self, key: str, seconds: float) -> None:
+    def time(self, key: str, seconds: float, count: int = 1) -> None:
         self._add(key, "time", 0, seconds)
-        self._add(key, "time", 1, 1)
+        self._add(key, "time", 1, count)
+
+    def last(self, key: str, value: Any) -> None:
+        self._numbers[key, "last", 0] = value
 
     def min(self, key: str, value: Any) -> None:
         self._pick(key, "min", number(value))
@@ -77,24 +87,23 @@ class Buffer:
 
     def take(self) -> States:
         """What was recorded since the last call; windows and averages go on."""
+        now = self._clock()
+        self.interval_s, self._since = now - self._since, now
         if not (self._numbers or self._pending or self._stats or self._new):
-            self._since = self._clock()
             return {}
         numbers, self._numbers = fetched(self._numbers), {}
         states: States = {}
         for (key, kind, place), value in numbers.items():
             states[key, kind] = (*states.get((key, kind), ()), value) if place else (value,)
-        now = self._clock()
         for (key, kind), state in states.items():
             if kind == "rate":
-                states[key, kind] = (*state, now - self._since)
+                states[key, kind] = (*state, self.interval_s)
             elif kind == "time":
                 states[key, kind] = (state[0], *state)
         for key in list(self._pending):
             self._fold(key)
         states.update({(key, "stats"): stats for key, stats in self._stats.items()})
         self._stats = {}
-        self._since = now
         states.update(self._going_on())
         return states
 

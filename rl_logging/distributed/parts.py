@@ -1,11 +1,14 @@
 """Part: what one rank has since its last dump; merge: what several ranks have together. All is pure."""
 
 import dataclasses
+import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from rl_logging.distributed.reductions import State, headline, merged, results
+from rl_logging.distributed import reductions
+from rl_logging.distributed.reductions import State, headline, results
 
 _RANKS = 4  # of those that recorded a key, so many are named
 
@@ -59,17 +62,59 @@ def part_of(
 ) -> Part:
     """The part of one rank.
 
-    :param compared: keys of which the ranks with the extremes shall be known
+    :param states: as :meth:`Buffer.take` gives them
+    :param compared: keys of which the ranks with the extremes shall be known; ``*`` is any text
     """
-    wanted = set(compared)
-    extremes = {
+    now = time.time()
+    own = {place: (rank, now, *state) if place[1] == "last" else state for place, state in states.items()}
+    return Part(
+        frozenset([rank]),
+        dump,
+        own,
+        dict(excluded),
+        _extremes(rank, own, list(compared)),
+        dict.fromkeys(own, (rank,)),
+    )
+
+
+def _extremes(rank: int, states: Mapping[tuple[str, str], State], compared: list[str]) -> dict[str, Extremes]:
+    return {
         key: Extremes(value, rank, value, rank)
         for (key, kind), state in states.items()
-        if key in wanted and not math.isnan(value := headline(kind, state))
+        if any(fnmatch.fnmatchcase(key, pattern) for pattern in compared)
+        and not math.isnan(value := headline(kind, state))
     }
-    return Part(
-        frozenset([rank]), dump, dict(states), dict(excluded), extremes, dict.fromkeys(states, (rank,))
-    )
+
+
+def as_one_rank(part: Part, rank: int, dump: int, compared: Iterable[str] = ()) -> Part:
+    """What several workers of a rank have together, as that rank's."""
+    states = {
+        place: (rank, *state[1:]) if place[1] == "last" else state for place, state in part.states.items()
+    }
+    extremes = _extremes(rank, states, list(compared))
+    return Part(frozenset([rank]), dump, states, part.excluded, extremes, dict.fromkeys(states, (rank,)))
+
+
+def of_worker(part: Part, seconds: float, compared: Iterable[str] = ()) -> Part:
+    """A worker's part, as that of a logger takes it.
+
+    :param seconds: the logger's last dump is so old: what the worker has of rates is taken as
+        that of so long, or longer
+    :param compared: keys of which the workers with the extremes shall be known
+    """
+    states = {
+        place: (state[0], max(state[1], seconds)) if place[1] == "rate" else state
+        for place, state in part.states.items()
+    }
+    extremes = {**part.extremes, **_extremes(min(part.ranks), states, list(compared))}
+    return dataclasses.replace(part, states=states, extremes=extremes)
+
+
+def follow(a: Part, b: Part) -> Part:
+    """Two parts of one rank as one; ``b`` came after ``a``."""
+    whole = _join(a, b, reductions.followed)
+    (rank,) = whole.ranks
+    return dataclasses.replace(whole, extremes=_extremes(rank, whole.states, [*a.extremes, *b.extremes]))
 
 
 def merge(parts: Iterable[Part]) -> Part:
@@ -79,14 +124,14 @@ def merge(parts: Iterable[Part]) -> Part:
     """
     whole = Part()
     for part in parts:
-        whole = _merge(whole, part) if whole.ranks else part
+        whole = _join(whole, part, reductions.merged) if whole.ranks else part
     return whole
 
 
-def _merge(a: Part, b: Part) -> Part:
+def _join(a: Part, b: Part, join: Callable[[str, State, State], State]) -> Part:
     states, recorded_by, extremes = dict(a.states), dict(a.recorded_by), dict(a.extremes)
     for place, state in b.states.items():
-        states[place] = merged(place[1], states[place], state) if place in states else state
+        states[place] = join(place[1], states[place], state) if place in states else state
         ranks = {*recorded_by.get(place, ()), *b.recorded_by.get(place, ())}
         recorded_by[place] = tuple(sorted(ranks)[:_RANKS])
     for key, found in b.extremes.items():

@@ -17,12 +17,14 @@ State = Any
 class Reduction(NamedTuple):
     """One way to reduce.
 
-    :param merge: two states into one
+    :param merge: the states of two ranks as one
     :param results: a state's values, by what is appended to the key
+    :param follow: two states of one rank, the later one second, as one; by default as ``merge``
     """
 
     merge: Callable[[State, State], State]
     results: Callable[[State], dict[str, Any]]
+    follow: Callable[[State, State], State] | None = None
 
 
 def _sums(a: State, b: State) -> State:
@@ -49,25 +51,29 @@ def _first_rank_last_time(a: State, b: State) -> State:
     return a if (rank_a, -time_a) <= (rank_b, -time_b) else b
 
 
+def _later(a: State, b: State) -> State:
+    return b
+
+
 def _extreme(pick: Callable[[Any, Any], Any]) -> Callable[[State, State], State]:
     """NaN stays NaN, as in numpy: it says that something is wrong."""
-    return lambda a, b: (pick(a[0], b[0]),)
+    return lambda a, b: (float(pick(a[0], b[0])),)
 
 
 REDUCTIONS = {
     # (rank, when, value): of the lowest rank that has one, the latest
-    "last": Reduction(_first_rank_last_time, lambda state: {"": state[2]}),
+    "last": Reduction(_first_rank_last_time, lambda state: {"": state[2]}, _later),
     # (total of value times weight, total weight)
     "mean": Reduction(_sums, _mean),
-    "window": Reduction(_sums, _mean),
-    "ema": Reduction(_sums, _mean),
+    "window": Reduction(_sums, _mean, _later),  # its state has what came before
+    "ema": Reduction(_sums, _mean, _later),
     "sum": Reduction(_sums, lambda state: {"": state[0]}),
     "min": Reduction(_extreme(np.minimum), lambda state: {"": float(state[0])}),
     "max": Reduction(_extreme(np.maximum), lambda state: {"": float(state[0])}),
     # (amount, seconds): the ranks' amounts in the time of the slowest
-    "rate": Reduction(lambda a, b: (a[0] + b[0], max(a[1], b[1])), _rate),
+    "rate": Reduction(lambda a, b: (a[0] + b[0], max(a[1], b[1])), _rate, _sums),
     # (seconds of the slowest rank, of all ranks, how often)
-    "time": Reduction(lambda a, b: (max(a[0], b[0]), a[1] + b[1], a[2] + b[2]), _time),
+    "time": Reduction(lambda a, b: (max(a[0], b[0]), a[1] + b[1], a[2] + b[2]), _time, _sums),
     "stats": Reduction(
         lambda a, b: a.merge(b), lambda state: {f"_{k}": v for k, v in state.results().items()}
     ),
@@ -75,8 +81,14 @@ REDUCTIONS = {
 
 
 def merged(kind: str, a: State, b: State) -> State:
-    """Two states of one kind as one."""
+    """Two states of one kind, of different ranks, as one."""
     return REDUCTIONS[kind].merge(a, b)
+
+
+def followed(kind: str, a: State, b: State) -> State:
+    """Two states of one kind, of the same rank, as one; ``b`` came after ``a``."""
+    reduction = REDUCTIONS[kind]
+    return (reduction.follow or reduction.merge)(a, b)
 
 
 def results(kind: str, state: State) -> dict[str, Any]:

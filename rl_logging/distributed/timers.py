@@ -1,0 +1,239 @@
+"""Timers: how long named pieces of the code take, under names that say where they are used."""
+
+import asyncio
+import functools
+import inspect
+import sys
+import threading
+from asyncio import _get_running_loop as running_loop
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
+
+from rl_logging.errors import Trouble
+from rl_logging.texttable import visible
+from rl_logging.values import to_text
+
+_MANY = 1 << 16  # durations of one place that wait as they are
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Timed(NamedTuple):
+    """What a timer measured: seconds in all, and in how many uses."""
+
+    seconds: float
+    uses: int
+
+
+class Timers:
+    """The timers of one logger."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+        self._root = _Place("time", None)
+        self.open: ContextVar[_Stack | None] = ContextVar("timers", default=None)
+        self._timers: dict[tuple[str, bool], Timer] = {}
+        self._since = perf_counter()
+
+    def timer(self, name: str, cuda: bool = False) -> "Timer":
+        """What measures under a name; the same object each time, for any number of uses at once."""
+        try:
+            return self._timers[name, cuda]
+        except (KeyError, TypeError):  # a new one, or a name that is no text
+            return self._make(name if isinstance(name, str) else to_text(name), cuda)
+
+    def _make(self, name: str, cuda: bool) -> "Timer":
+        if cuda and not _has_cuda():
+            self._trouble.tell(
+                "cuda", f"timer({name!r}, cuda=True): there is no CUDA device; the host is timed"
+            )
+            cuda = False
+        class_ = CudaTimer if cuda else Timer
+        return self._timers.setdefault((name, cuda), class_(name, self))
+
+    def own_stack(self, stack: "_Stack | None") -> "_Stack":
+        """What is open in this thread and asynchronous task; a new one's lies in what its maker has open."""
+        task = asyncio.current_task() if running_loop() is not None else None
+        if stack is None or stack.task is not task:
+            stack = _Stack([self._root] if stack is None else stack[-1:])
+            stack.task = task
+            self.open.set(stack)
+        return stack
+
+    def tell_lost(self, name: str) -> None:
+        """Say that a block ended where it had not begun."""
+        stack = self.open.get()
+        if stack is not None and not stack:
+            stack.append(self._root)
+        told = f"timer {name!r} ended in another context than it began in; this time is not counted"
+        self._trouble.tell(f"timer {name[:100]}", told)
+
+    def take(self) -> dict[str, Timed]:
+        """What was measured since the last call, by key. What still runs counts when it ends."""
+        return {place.key: timed for place in self._root.all() if (timed := place.take()).uses}
+
+    def report(self) -> str:
+        """Where the time of this process went so far, as a table."""
+        wall_s = perf_counter() - self._since
+        rows = [("", "seconds", "share", "uses", "mean, s")]
+        for depth, place in self._root.nested():
+            seconds, count = place.total()
+            share, mean = f"{seconds / wall_s:.1%}", f"{seconds / count:.3g}" if count else ""
+            rows.append(("  " * depth + visible(place.name), f"{seconds:.3f}", share, str(count), mean))
+        rows.append(("wall time", f"{wall_s:.3f}", "100.0%", "", ""))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(_line(row, widths) for row in rows)
+
+
+class Timer:
+    """Measures a block (``with``, also in asynchronous code) or, as a decorator, each call."""
+
+    __slots__ = ("_get", "_name", "_timers")
+
+    def __init__(self, name: str, timers: Timers) -> None:
+        self._name, self._timers = name, timers
+        self._get = timers.open.get
+
+    def __enter__(self) -> None:
+        stack = self._get()
+        if stack is None or running_loop() is not None:
+            stack = self._timers.own_stack(stack)
+        place = stack[-1][self._name]
+        stack.append(place)
+        place.starts.append(perf_counter())
+
+    def __exit__(self, *_: object) -> None:
+        # Blocks of one name may be open in several threads. Whichever start is taken: the sum is right.
+        end = perf_counter()
+        try:
+            place = self._get().pop()  # type: ignore[union-attr]
+            place.durations.append(end - place.starts.pop())
+        except (AttributeError, IndexError):
+            self._timers.tell_lost(self._name)
+            return
+        if len(place.durations) > _MANY:
+            place.fold()
+
+    def __call__(self, function: Function) -> Function:
+        """Measure each call of a function; of an asynchronous one, until its result is there."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def timed(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+        else:
+
+            @functools.wraps(function)
+            def timed(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return function(*args, **kwargs)
+
+        return timed  # type: ignore[return-value]
+
+
+class CudaTimer(Timer):
+    """Measures what the current CUDA stream does; nothing waits for it.
+
+    Its times are there when the device has got so far, maybe at a later dump.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        stack = self._timers.own_stack(self._get())
+        place = stack[-1][self._name]
+        stack.append(place)
+        place.starts.append(_recorded())
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            place = self._get().pop()  # type: ignore[union-attr]
+            place.events.append((place.starts.pop(), _recorded()))
+        except (AttributeError, IndexError):
+            self._timers.tell_lost(self._name)
+
+
+class _Stack(list["_Place"]):
+    """What is open in one thread or asynchronous task, after the root."""
+
+    task: Any = None
+
+
+class _Place(dict[str, "_Place"]):
+    """A name below others, and what was measured there; a name below it that is asked for is made."""
+
+    def __init__(self, name: str, parent: "_Place | None") -> None:
+        super().__init__()
+        self.name, self.parent = name, parent
+        self.key: str = f"{parent.key}/{name}" if parent is not None else name
+        self.starts: list[Any] = []  # of what is open
+        self.durations: list[float] = []
+        self.events: list[tuple[Any, Any]] = []  # of a device; begin and end
+        self._taken = self._before = Timed(0.0, 0)
+        self._lock = threading.Lock()
+
+    def __missing__(self, name: str) -> "_Place":
+        return self.setdefault(name, _Place(name, self))
+
+    def all(self) -> "Iterator[_Place]":
+        """The place itself and those below it."""
+        return (place for _, place in self.nested(True))
+
+    def nested(self, with_self: bool = False, depth: int = 0) -> "Iterator[tuple[int, _Place]]":
+        """The places below, each before those below it, and how deep they are."""
+        if with_self:
+            yield depth, self
+        for place in list(self.values()):
+            yield depth, place
+            yield from place.nested(depth=depth + 1)
+
+    def fold(self) -> None:
+        """Make one number of the durations; other threads may add some meanwhile."""
+        with self._lock:
+            ended = [pair for pair in self.events if pair[1].query()]
+            for pair in ended:
+                self.events.remove(pair)
+            self.durations.extend(start.elapsed_time(end) / 1000 for start, end in ended)
+            count = len(self.durations)
+            self._taken = _sum(self._taken, Timed(sum(self.durations[:count]), count))
+            del self.durations[:count]
+
+    def take(self) -> Timed:
+        """What was measured since the last call."""
+        self.fold()
+        with self._lock:
+            taken, self._taken = self._taken, Timed(0.0, 0)
+            self._before = _sum(self._before, taken)
+        return taken
+
+    def total(self) -> Timed:
+        """All that was measured."""
+        self.fold()
+        return _sum(self._before, self._taken)
+
+
+def _sum(a: Timed, b: Timed) -> Timed:
+    return Timed(a.seconds + b.seconds, a.uses + b.uses)
+
+
+def _has_cuda() -> bool:
+    torch = sys.modules.get("torch")  # who has something to time there has imported it
+    return torch is not None and bool(torch.cuda.is_available())
+
+
+def _recorded() -> Any:
+    event = sys.modules["torch"].cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    name, *numbers = row
+    cells = [
+        name.ljust(widths[0]),
+        *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)),
+    ]
+    return "  ".join(cells).rstrip()
