@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rl_logging.distributed.buffer import Buffer
 from rl_logging.distributed.parts import Part, follow, merge, part_of, reduced
-from rl_logging.distributed.stats import RELATIVE_ERROR, stats_of
+from rl_logging.distributed.stats import RELATIVE_ERROR, stats_of, together
 
 KEYS = ("a", "b", "c")
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-100, 100)
@@ -81,7 +81,7 @@ def test_percentiles_are_within_their_bound_however_values_are_split(values, ran
     parts = [stats_of(values[rank::ranks]) for rank in range(ranks)]
     whole = parts[0]
     for part in parts[1:]:
-        whole = whole.merge(part)
+        whole = together([whole, part])
     found = whole.results()
 
     for name, share in (("p50", 0.5), ("p90", 0.9)):
@@ -99,7 +99,7 @@ def test_percentiles_of_many_at_once_are_those_of_one_by_one(values):
     """The quick way to fill a sketch puts numbers into the same bins."""
     one_by_one = stats_of([])
     for value in values:
-        one_by_one = one_by_one.merge(stats_of([value]))
+        one_by_one = together([one_by_one, stats_of([value])])
     found, expected = stats_of(values).results(), one_by_one.results()
 
     for name in ("p50", "p90"):

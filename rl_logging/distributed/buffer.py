@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rl_logging.distributed.reductions import State
-from rl_logging.distributed.stats import Stats, stats_of
+from rl_logging.distributed.stats import Stats, stats_of, together
 from rl_logging.tensors import fetched, is_tensor, joined
 
 States = dict[tuple[str, str], State]
@@ -134,7 +134,7 @@ class Buffer:
 
     def _fold(self, key: str) -> None:
         stats = stats_of(joined(self._pending.pop(key)))
-        self._stats[key] = self._stats[key].merge(stats) if key in self._stats else stats
+        self._stats[key] = together([self._stats[key], stats]) if key in self._stats else stats
 
     # For a checkpoint
 

@@ -4,7 +4,8 @@ import dataclasses
 import fnmatch
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rl_logging.distributed import reductions
@@ -31,7 +32,7 @@ class Part:
     :param states: by key and reduction
     :param excluded: outputs by key
     :param extremes: of the keys for which they are asked
-    :param recorded_by: the lowest ranks that recorded a key by a reduction, four at most
+    :param recorded_by: of several ranks, the lowest that recorded a key by a reduction, four at most
     """
 
     ranks: frozenset[int] = frozenset()
@@ -67,14 +68,7 @@ def part_of(
     """
     now = time.time()
     own = {place: (rank, now, *state) if place[1] == "last" else state for place, state in states.items()}
-    return Part(
-        frozenset([rank]),
-        dump,
-        own,
-        dict(excluded),
-        _extremes(rank, own, list(compared)),
-        dict.fromkeys(own, (rank,)),
-    )
+    return Part(frozenset([rank]), dump, own, dict(excluded), _extremes(rank, own, list(compared)))
 
 
 def _extremes(rank: int, states: Mapping[tuple[str, str], State], compared: list[str]) -> dict[str, Extremes]:
@@ -92,7 +86,7 @@ def as_one_rank(part: Part, rank: int, dump: int, compared: Iterable[str] = ()) 
         place: (rank, *state[1:]) if place[1] == "last" else state for place, state in part.states.items()
     }
     extremes = _extremes(rank, states, list(compared))
-    return Part(frozenset([rank]), dump, states, part.excluded, extremes, dict.fromkeys(states, (rank,)))
+    return Part(frozenset([rank]), dump, states, part.excluded, extremes)
 
 
 def of_worker(part: Part, seconds: float, compared: Iterable[str] = ()) -> Part:
@@ -112,7 +106,7 @@ def of_worker(part: Part, seconds: float, compared: Iterable[str] = ()) -> Part:
 
 def follow(a: Part, b: Part) -> Part:
     """Two parts of one rank as one; ``b`` came after ``a``."""
-    whole = _join(a, b, reductions.followed)
+    whole = _joined([a, b], reductions.followed)
     (rank,) = whole.ranks
     return dataclasses.replace(whole, extremes=_extremes(rank, whole.states, [*a.extremes, *b.extremes]))
 
@@ -122,34 +116,52 @@ def merge(parts: Iterable[Part]) -> Part:
 
     The order of the parts does not matter, nor how they are grouped.
     """
-    whole = Part()
+    some = [part for part in parts if part.ranks]
+    if len(some) < 2:
+        return some[0] if some else Part()
+    return _joined(some, reductions.merged)
+
+
+def _joined(parts: Sequence[Part], join: Callable[[str, Sequence[State]], State]) -> Part:
+    states: dict[tuple[str, str], list[State]] = defaultdict(list)
+    recorded_by: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for places, alike in _by_places(parts).items():
+        ranks = sorted(rank for part in alike if len(part.ranks) == 1 for rank in part.ranks)[:_RANKS]
+        merged_ones = [part for part in alike if len(part.ranks) > 1]
+        for place, column in zip(
+            places, zip(*(part.states.values() for part in alike), strict=True), strict=True
+        ):
+            states[place].extend(column)
+            recorded_by[place].update(ranks, *(part.recorded_by[place] for part in merged_ones))
+    extremes: dict[str, Extremes] = {}
+    excluded: dict[str, tuple[str, ...]] = {}
     for part in parts:
-        whole = _join(whole, part, reductions.merged) if whole.ranks else part
-    return whole
+        for key, ends in part.extremes.items():
+            extremes[key] = _further(extremes[key], ends) if key in extremes else ends
+        for key, outputs in part.excluded.items():
+            excluded[key] = tuple(sorted({*excluded.get(key, ()), *outputs}))
+    return Part(
+        frozenset().union(*(part.ranks for part in parts)),
+        max(part.dump for part in parts),
+        {place: join(place[1], several) for place, several in states.items()},
+        excluded,
+        extremes,
+        {place: tuple(sorted(ranks)[:_RANKS]) for place, ranks in recorded_by.items()},
+    )
 
 
-def _join(a: Part, b: Part, join: Callable[[str, State, State], State]) -> Part:
-    states, recorded_by, extremes = dict(a.states), dict(a.recorded_by), dict(a.extremes)
-    for place, state in b.states.items():
-        states[place] = join(place[1], states[place], state) if place in states else state
-        ranks = {*recorded_by.get(place, ()), *b.recorded_by.get(place, ())}
-        recorded_by[place] = tuple(sorted(ranks)[:_RANKS])
-    for key, found in b.extremes.items():
-        extremes[key] = _further(extremes[key], found) if key in extremes else found
-    excluded = {
-        key: _union(a.excluded.get(key, ()), b.excluded.get(key, ())) for key in {**a.excluded, **b.excluded}
-    }
-    return Part(a.ranks | b.ranks, max(a.dump, b.dump), states, excluded, extremes, recorded_by)
+def _by_places(parts: Iterable[Part]) -> dict[tuple[tuple[str, str], ...], list[Part]]:
+    """Parts by what they have. Nearly always all have the same, and one loop over a thousand is enough."""
+    found = defaultdict(list)
+    for part in parts:
+        found[tuple(part.states)].append(part)
+    return found
 
 
 def _further(a: Extremes, b: Extremes) -> Extremes:
     least = min((a.least, a.least_rank), (b.least, b.least_rank))
     greatest = min((-a.greatest, a.greatest_rank), (-b.greatest, b.greatest_rank))
     return Extremes(*least, -greatest[0], greatest[1])
-
-
-def _union(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({*a, *b}))
 
 
 def reduced(part: Part) -> Reduced:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rl_logging.distributed.parts import Part, merge
 from rl_logging.distributed.reducer import KEPT_DUMPS, TIMEOUT_S, Absent, Gathered, check_reducer
+from rl_logging.distributed.wire import packed, unpacked
 
 _PAUSE_S = 0.05  # between two looks for the actor
 _REPLY_S = 5.0  # the actor itself may take, beyond what it waits for
@@ -61,7 +62,7 @@ class RayReducer:
 
         answer = self._actor.collect.remote(part.dump, self._absent.waited(), self.timeout_s)
         found, there = ray.get(answer, timeout=self.timeout_s + _REPLY_S)
-        return self._absent.gathered(part.dump, merge([part, found]), there)
+        return self._absent.gathered(part.dump, merge([part, unpacked(found)]), there)
 
     def _push(self, part: Part) -> None:
         """Send a part, and wait for nothing.
@@ -75,7 +76,7 @@ class RayReducer:
             ray.get(self._pushed.popleft())
         if len(self._pushed) >= KEPT_DUMPS:
             raise RuntimeError(f"rank 0 has taken none of the last {KEPT_DUMPS} parts; this one is left out")
-        self._pushed.append(self._actor.push.remote(part))
+        self._pushed.append(self._actor.push.remote(packed(part)))
 
     def _start(self) -> Any:
         import ray
@@ -122,8 +123,9 @@ class _Collector:
         self._newest: dict[int, int] = {}  # dump of a rank
         self._news = asyncio.Event()
 
-    async def push(self, part: Part) -> None:
+    async def push(self, content: bytes) -> None:
         """Keep a part; of a rank that is far ahead of rank 0, the latest."""
+        part = unpacked(content)
         (rank,) = part.ranks
         kept = self._parts.setdefault(rank, {})
         kept[part.dump] = part
@@ -132,7 +134,7 @@ class _Collector:
             del kept[min(kept)]
         self._news.set()
 
-    async def collect(self, dump: int, waited: list[int], timeout_s: float) -> tuple[Part, list[int]]:
+    async def collect(self, dump: int, waited: list[int], timeout_s: float) -> tuple[bytes, list[int]]:
         """What came for a dump, as one part, and from which ranks.
 
         Who has sent what it had for the dump before is waited for, too.
@@ -150,4 +152,4 @@ class _Collector:
         for kept in self._parts.values():
             for late in [number for number in kept if number < dump]:
                 del kept[late]
-        return found, there
+        return packed(found), there

@@ -5,10 +5,12 @@ but for the last bits of a sum.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from rl_logging.distributed.stats import together
 
 State = Any
 """A tuple of numbers, or :class:`Stats`."""
@@ -17,18 +19,18 @@ State = Any
 class Reduction(NamedTuple):
     """One way to reduce.
 
-    :param merge: the states of two ranks as one
+    :param merge: the states of several ranks as one
     :param results: a state's values, by what is appended to the key
-    :param follow: two states of one rank, the later one second, as one; by default as ``merge``
+    :param follow: states of one rank, in the order of time, as one; by default as ``merge``
     """
 
-    merge: Callable[[State, State], State]
+    merge: Callable[[Sequence[State]], State]
     results: Callable[[State], dict[str, Any]]
-    follow: Callable[[State, State], State] | None = None
+    follow: Callable[[Sequence[State]], State] | None = None
 
 
-def _sums(a: State, b: State) -> State:
-    return tuple(x + y for x, y in zip(a, b, strict=True))
+def _sums(states: Sequence[State]) -> State:
+    return tuple(map(sum, zip(*states, strict=True)))
 
 
 def _mean(state: State) -> dict[str, Any]:
@@ -36,9 +38,19 @@ def _mean(state: State) -> dict[str, Any]:
     return {"": total / weight} if weight else {}
 
 
+def _rates(states: Sequence[State]) -> State:
+    amounts, seconds = zip(*states, strict=True)
+    return sum(amounts), max(seconds)
+
+
 def _rate(state: State) -> dict[str, Any]:
     amount, seconds = state
     return {"": amount / seconds} if seconds > 0 else {}
+
+
+def _times(states: Sequence[State]) -> State:
+    longest, totals, counts = zip(*states, strict=True)
+    return max(longest), sum(totals), sum(counts)
 
 
 def _time(state: State) -> dict[str, Any]:
@@ -46,49 +58,50 @@ def _time(state: State) -> dict[str, Any]:
     return {"": longest, "_count": count, "_mean": total / count} if count else {}
 
 
-def _first_rank_last_time(a: State, b: State) -> State:
-    (rank_a, time_a, _), (rank_b, time_b, _) = a, b
-    return a if (rank_a, -time_a) <= (rank_b, -time_b) else b
+def _first_rank_last_time(states: Sequence[State]) -> State:
+    return min(states, key=lambda state: (state[0], -state[1]))
 
 
-def _later(a: State, b: State) -> State:
-    return b
+def _latest(states: Sequence[State]) -> State:
+    return states[-1]
 
 
-def _extreme(pick: Callable[[Any, Any], Any]) -> Callable[[State, State], State]:
+def _least(states: Sequence[State]) -> State:
     """NaN stays NaN, as in numpy: it says that something is wrong."""
-    return lambda a, b: (float(pick(a[0], b[0])),)
+    return (float(np.min(states)),)
+
+
+def _greatest(states: Sequence[State]) -> State:
+    return (float(np.max(states)),)
 
 
 REDUCTIONS = {
     # (rank, when, value): of the lowest rank that has one, the latest
-    "last": Reduction(_first_rank_last_time, lambda state: {"": state[2]}, _later),
+    "last": Reduction(_first_rank_last_time, lambda state: {"": state[2]}, _latest),
     # (total of value times weight, total weight)
     "mean": Reduction(_sums, _mean),
-    "window": Reduction(_sums, _mean, _later),  # its state has what came before
-    "ema": Reduction(_sums, _mean, _later),
+    "window": Reduction(_sums, _mean, _latest),  # its state has what came before
+    "ema": Reduction(_sums, _mean, _latest),
     "sum": Reduction(_sums, lambda state: {"": state[0]}),
-    "min": Reduction(_extreme(np.minimum), lambda state: {"": float(state[0])}),
-    "max": Reduction(_extreme(np.maximum), lambda state: {"": float(state[0])}),
+    "min": Reduction(_least, lambda state: {"": float(state[0])}),
+    "max": Reduction(_greatest, lambda state: {"": float(state[0])}),
     # (amount, seconds): the ranks' amounts in the time of the slowest
-    "rate": Reduction(lambda a, b: (a[0] + b[0], max(a[1], b[1])), _rate, _sums),
+    "rate": Reduction(_rates, _rate, _sums),
     # (seconds of the slowest rank, of all ranks, how often)
-    "time": Reduction(lambda a, b: (max(a[0], b[0]), a[1] + b[1], a[2] + b[2]), _time, _sums),
-    "stats": Reduction(
-        lambda a, b: a.merge(b), lambda state: {f"_{k}": v for k, v in state.results().items()}
-    ),
+    "time": Reduction(_times, _time, _sums),
+    "stats": Reduction(together, lambda state: {f"_{k}": v for k, v in state.results().items()}),
 }
 
 
-def merged(kind: str, a: State, b: State) -> State:
-    """Two states of one kind, of different ranks, as one."""
-    return REDUCTIONS[kind].merge(a, b)
+def merged(kind: str, states: Sequence[State]) -> State:
+    """The states of one kind, of different ranks, as one."""
+    return REDUCTIONS[kind].merge(states) if len(states) > 1 else states[0]
 
 
-def followed(kind: str, a: State, b: State) -> State:
-    """Two states of one kind, of the same rank, as one; ``b`` came after ``a``."""
+def followed(kind: str, states: Sequence[State]) -> State:
+    """States of one kind, of one rank, in the order of time, as one."""
     reduction = REDUCTIONS[kind]
-    return (reduction.follow or reduction.merge)(a, b)
+    return (reduction.follow or reduction.merge)(states) if len(states) > 1 else states[0]
 
 
 def results(kind: str, state: State) -> dict[str, Any]:

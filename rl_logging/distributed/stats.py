@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9}
 class Stats:
     """Count, mean, spread, ends and percentiles of numbers.
 
-    Mean and spread are merged as in Chan, Golub and LeVeque, "Updating formulae and a pairwise
-    algorithm for computing sample variances" (1979). Few numbers are kept for their percentiles;
+    Mean and spread are put together as in Chan, Golub and LeVeque, "Updating formulae and a
+    pairwise algorithm for computing sample variances" (1979). Few numbers are kept for their percentiles;
     many are put into a DDSketch, whose bins are added.
 
     :param squares: the sum of the squared distances from the mean
@@ -31,22 +32,6 @@ class Stats:
     greatest: float
     few: tuple[float, ...] = ()
     sketch: Any = None
-
-    def merge(self, other: "Stats") -> "Stats":
-        """Both together."""
-        if not self.count or not other.count:
-            return self if self.count else other
-        count = self.count + other.count
-        apart = other.mean - self.mean
-        mean = self.mean + apart * other.count / count
-        squares = self.squares + other.squares + apart**2 * self.count * other.count / count
-        ends = float(np.minimum(self.least, other.least)), float(np.maximum(self.greatest, other.greatest))
-        if count <= FEW:
-            return Stats(count, mean, squares, *ends, self.few + other.few)
-        sketch = _empty_sketch()
-        for each in (self, other):
-            sketch.merge(_sketched(np.array(each.few)) if each.sketch is None else each.sketch)
-        return Stats(count, mean, squares, *ends, sketch=sketch)
 
     def results(self) -> dict[str, float]:
         """The figures by name; NaN among the numbers makes all of them NaN but the count."""
@@ -71,6 +56,27 @@ class Stats:
             name: min(max(self.sketch.get_quantile_value(share), self.least), self.greatest)
             for name, share in PERCENTILES.items()
         }
+
+
+def together(all_stats: Sequence[Stats]) -> Stats:
+    """Several as one."""
+    some = [each for each in all_stats if each.count]
+    if len(some) < 2:
+        return some[0] if some else all_stats[0]
+    counts, means = np.array([each.count for each in some]), np.array([each.mean for each in some])
+    count = sum(each.count for each in some)
+    with np.errstate(all="ignore"):  # NaN and infinities give what they give
+        mean = float((counts * means).sum() / count)
+        apart = float((counts * (means - mean) ** 2).sum())
+        ends = float(np.min([each.least for each in some])), float(np.max([each.greatest for each in some]))
+    squares = sum(each.squares for each in some) + apart
+    if count <= FEW:
+        return Stats(count, mean, squares, *ends, tuple(number for each in some for number in each.few))
+    sketch = _sketched(np.array([number for each in some for number in each.few]))
+    for each in some:
+        if each.sketch is not None:
+            sketch.merge(each.sketch)
+    return Stats(count, mean, squares, *ends, sketch=sketch)
 
 
 def stats_of(values: Any) -> Stats:

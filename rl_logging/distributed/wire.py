@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zlib
 from typing import Any
 
 from rl_logging.distributed.parts import Part
@@ -21,7 +22,7 @@ _ALLOWED = {
 
 def packed(part: Part) -> bytes:
     """The part as bytes."""
-    return pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL)
+    return zlib.compress(pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL), level=1)
 
 
 def unpacked(content: bytes) -> Part:
@@ -30,7 +31,7 @@ def unpacked(content: bytes) -> Part:
     :raises ValueError: there is none
     """
     try:
-        part = _PartsOnly(io.BytesIO(content)).load()
+        part = _PartsOnly(io.BytesIO(zlib.decompress(content))).load()
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f"these {len(content)} bytes are no part: {error}") from error
     if not isinstance(part, Part):
