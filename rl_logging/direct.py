@@ -132,13 +132,10 @@ class DirectLogger(JournaledLogger):
         """
         nested = self._secrets.nested(hyperparams.to_nested(params))
         self._tell_hidden("hyperparameters")
-        if self.dir:
+        if self.dir and not self._rank:
             try:
                 hyperparams.save(Path(self.dir), nested)
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # a full disk; or somebody has edited it, and it is no YAML
+            except (OSError, ValueError) as error:  # a full disk; or it was edited, and is no YAML
                 self._trouble.tell("hyperparams", f"hyperparams.yaml is not written: {describe(error)}")
         self._hand_over(Record(self._step, now(), nested, kind=HYPERPARAMETERS))
 
@@ -170,8 +167,10 @@ class DirectLogger(JournaledLogger):
         :param type: what it is, such as ``"dataset"``; by default ``"artifact"``. ``"model"``
             also puts it into the trackers' model registries
         :param aliases: names for this version, such as ``"best"``
-        :return: the copy; None where it could not be made
+        :return: the copy; None where it could not be made, and above rank 0
         """
+        if self._rank:
+            return None
         at = self._step if step is None else self._valid_step(step)
         try:
             name = self._secrets.text(name or Path(path).stem)
@@ -197,7 +196,7 @@ class DirectLogger(JournaledLogger):
         :param agent: an SB3 algorithm, a torch module, or any object that can be pickled; the
             metadata's ``load_by`` says how it is read back
         :param aliases: names for this version, such as ``"best"``
-        :return: the file; None where it could not be written
+        :return: the file; None where it could not be written, and above rank 0
         """
         return self._save(agent, name, "agent", step, metadata, aliases or ())
 
@@ -214,7 +213,7 @@ class DirectLogger(JournaledLogger):
 
         :param policy: an SB3 policy or algorithm, a torch module, or any object that can be pickled
         :param aliases: names for this version, such as ``"best"``
-        :return: the file; None where it could not be written
+        :return: the file; None where it could not be written, and above rank 0
         """
         return self._save(policy, name, "model", step, metadata, aliases or ())
 
@@ -227,6 +226,8 @@ class DirectLogger(JournaledLogger):
         metadata: Mapping[str, Any] | None,
         aliases: Sequence[str],
     ) -> Path | None:
+        if self._rank:
+            return None
         at = self._step if step is None else self._valid_step(step)
         place = None
         try:

@@ -122,6 +122,10 @@ class JournaledLogger(ReducingLogger):
 
     # Records on their way
 
+    def _current(self, from_start: bool = False) -> list[sb3.KVWriter]:
+        """The outputs that there are now; none above rank 0."""
+        return [] if self._rank else self._fanout.current(self.output_formats, from_start)
+
     def _write(
         self,
         outputs: list[sb3.KVWriter],
@@ -148,7 +152,7 @@ class JournaledLogger(ReducingLogger):
         if self._is_off():
             return
         with self._turn:
-            outputs = self._fanout.current(self.output_formats)
+            outputs = self._current()
             at = self._step if step is None else self._valid_step(step)
             parts = [(axis, at, values)] if axis else self._axes.split(values, at)
             self._write(outputs, values, dict.fromkeys(values, exclude) if exclude else {}, parts)
@@ -158,7 +162,7 @@ class JournaledLogger(ReducingLogger):
         if self._is_off():
             return
         with self._turn:
-            outputs = self._fanout.current(self.output_formats)
+            outputs = self._current()
             self._fanout.hand(outputs, self._journaled(record))
 
     def _keep(self, key: str, value: Any, step: int) -> Value:

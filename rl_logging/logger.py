@@ -95,7 +95,7 @@ class Logger(DirectLogger):
         with self._turn:
             self._step = self._valid_step(step)
             if self._rank == 0:
-                outputs = self._fanout.current(self.output_formats)
+                outputs = self._current()
                 self._write(outputs, values, excluded, self._axes.split(values, self._step))
         if self._missing is not None:
             raise self._missing
@@ -113,7 +113,7 @@ class Logger(DirectLogger):
         self._tell_hidden("messages")
         level_name = _LEVEL_NAMES.get(level, "info")
         with self._turn:
-            outputs = self._fanout.current(self.output_formats)
+            outputs = self._current()
             record = self._journaled(message_record(" ".join(texts), level_name, self._step))
             self._fanout.message(outputs, record, texts)
 
@@ -157,7 +157,7 @@ class Logger(DirectLogger):
         """
         with self._turn:
             self.output_formats.append(output)
-            self._fanout.current(self.output_formats, from_start)
+            self._current(from_start)
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until all that was dumped up to now is delivered to every tracker.
@@ -166,7 +166,7 @@ class Logger(DirectLogger):
         :return: whether it is
         """
         with self._turn:
-            self._fanout.current(self.output_formats)
+            self._current()
             journal, dispatch = self._journal, self._fanout.dispatch
         if journal is None or dispatch is None:
             return True
@@ -208,7 +208,7 @@ class Logger(DirectLogger):
         self._before_close()
         self._stop_reducing()
         with self._turn:
-            outputs = self._fanout.current(self.output_formats)
+            outputs = self._current()
             self._pid = None
             atexit.unregister(self._at_exit)
             if self._on_sigterm is not None:

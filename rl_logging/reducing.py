@@ -1,9 +1,11 @@
 """The part of the logger that makes one value of many: of one process, of its workers, of all ranks."""
 
+import numbers
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common import logger as sb3
 
 from rl_logging.distributed.buffer import Buffer
@@ -16,7 +18,7 @@ from rl_logging.distributed.timers import Timers
 from rl_logging.errors import MissingRanksError, named
 from rl_logging.record import key_name
 from rl_logging.recording import RecordingLogger, Taken
-from rl_logging.values import describe, is_number, to_plain
+from rl_logging.values import NUMBERS, describe, to_plain
 
 States = dict[tuple[str, str], Any]
 
@@ -152,9 +154,7 @@ class ReducingLogger(RecordMethods, RecordingLogger):
         try:
             gathered = reducer.gather(part)
         except Exception as error:  # the engine's; it must not stop training
-            missing = tuple(
-                rank for rank in range(reducer.ranks if not self._rank else 1) if rank != self._rank
-            )
+            missing = (0,) if self._rank else tuple(range(1, reducer.ranks))
             told = f"rank {self._rank}: the other ranks are not reached: {describe(error)}. Training goes on."
             self._trouble.tell("reducer", told, error)
         else:
@@ -208,9 +208,11 @@ class ReducingLogger(RecordMethods, RecordingLogger):
 
 
 def _can_be_sent(value: Any) -> bool:
-    """Whether a value may go into a part: a number or a text."""
-    plain = to_plain(value)
-    return is_number(plain) or isinstance(plain, str)
+    """Whether a value may go into a part: a number or a text. Nothing large is looked into."""
+    class_ = type(value)
+    if issubclass(class_, np.ndarray) and value.size != 1:
+        return False
+    return class_ in NUMBERS or issubclass(class_, (str, numbers.Number, np.generic, np.ndarray))
 
 
 def _state(key: str, value: Any, count: float | None) -> States:

@@ -15,6 +15,7 @@ _MODES = {
     "journal": "appending to the journal, following it, opening it again",
     "media": "what taking a video and a large histogram costs, against writing the same bytes",
     "outage": "memory, time and completeness when MLflow is down for a million records",
+    "ranks": "merging and collecting what many ranks and workers recorded, and timers",
     "scrape": "asking 8 to 4,096 simulated Ray nodes with 8 GPUs each",
 }
 

@@ -28,7 +28,7 @@ OFFLINE: dict[str, dict[str, Any]] = {
 }
 EPISODES = 4  # of a worker, in a rollout
 LEARNING_RATE = 0.2
-MEASURED = ("time/", "_per_s")  # what differs from run to run
+MEASURED = "time/"  # what differs from run to run
 
 
 class Worker:
@@ -112,7 +112,7 @@ def differences(one: Path, other: Path) -> list[str]:
     found = []
     histories = [journal_history(read_records(folder)) for folder in (one, other)]
     first, second = (
-        {key: points for key, points in history.items() if not key.startswith(MEASURED[0])}
+        {key: points for key, points in history.items() if not key.startswith(MEASURED)}
         for history in histories
     )
     for key in sorted(first.keys() | second.keys()):

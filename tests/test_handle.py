@@ -240,10 +240,6 @@ def test_part_comes_back_as_it_was():
     again = unpacked(packed(part))
 
     assert isinstance(again, Part)
-    sketch = again.states["many", "stats"].sketch
-    assert sketch.get_quantile_value(0.5) == part.states["many", "stats"].sketch.get_quantile_value(0.5)
-    for states in (part.states, again.states):
-        del states["many", "stats"]
     assert again == part
 
 

@@ -17,8 +17,8 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 LAYERS = """
 __init__ errors mlflow_server interpreter
 rich
-values texttable histograms secret_names key_shapes distributed.__init__ distributed.stats
-tensors
+values texttable histograms secret_names key_shapes distributed.__init__ distributed.bins
+tensors distributed.stats
 assignments encoders program distributed.reductions
 distributed.parts distributed.buffer distributed.timers
 distributed.methods distributed.wire distributed.reducer

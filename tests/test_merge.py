@@ -1,16 +1,20 @@
 """Parts of ranks, merged: what one process would have had, however the values were split."""
 
+import functools
 import math
 import pickle
 
 import numpy as np
 import pytest
+from ddsketch import DDSketch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rl_logging.distributed.bins import RELATIVE_ERROR, binned
+from rl_logging.distributed.bins import together as bins_together
 from rl_logging.distributed.buffer import Buffer
 from rl_logging.distributed.parts import Part, follow, merge, part_of, reduced
-from rl_logging.distributed.stats import RELATIVE_ERROR, stats_of, together
+from rl_logging.distributed.stats import stats_of, together
 
 KEYS = ("a", "b", "c")
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-100, 100)
@@ -42,6 +46,33 @@ def test_any_split_over_ranks_gives_what_one_process_has(ranks):
 
     assert reduced(split).values == near(reduced(whole).values)
     assert split.ranks == frozenset(range(len(ranks)))
+
+
+@given(st.lists(st.tuples(VALUES, st.booleans()), max_size=20), st.integers(0, 3))
+def test_any_split_in_time_gives_what_one_take_has(values, rank):
+    """As a worker that sends several times between two dumps."""
+    now = 0.0
+    whole, split = Buffer(lambda: now), Buffer(lambda: now)
+    parts = []
+    for (key, value, weight), is_cut in values:
+        now += weight
+        for buffer in (whole, split):
+            buffer.last(f"{key}_last", value)
+            buffer.sum(f"{key}_sum", value)
+            buffer.mean(f"{key}_mean", value, weight)
+            buffer.min(f"{key}_least", value)
+            buffer.max(f"{key}_greatest", value)
+            buffer.stats(f"{key}_stats", [value])
+            buffer.window(f"{key}_window", value, 3)
+            buffer.ema(f"{key}_ema", value, 0.1)
+            buffer.time(f"{key}_time", weight)
+            buffer.rate("rate", weight)
+        if is_cut:
+            parts.append(part_of(rank, 0, split.take(), {}))
+    parts.append(part_of(rank, 0, split.take(), {}))
+
+    expected = reduced(part_of(rank, 0, whole.take(), {})).values
+    assert reduced(functools.reduce(follow, parts)).values == near(expected)
 
 
 @given(st.lists(VALUES, min_size=1, max_size=30))
@@ -94,17 +125,20 @@ def test_percentiles_are_within_their_bound_however_values_are_split(values, ran
         assert low - slack * abs(low) - 1e-9 <= found[name] <= high + slack * abs(high) + 1e-9
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=65, max_size=300))
-def test_percentiles_of_many_at_once_are_those_of_one_by_one(values):
-    """The quick way to fill a sketch puts numbers into the same bins."""
-    one_by_one = stats_of([])
-    for value in values:
-        one_by_one = together([one_by_one, stats_of([value])])
-    found, expected = stats_of(values).results(), one_by_one.results()
+@given(st.lists(st.lists(st.floats(-1e300, 1e300) | st.just(0.0) | st.floats(-1, 1)), min_size=1, max_size=4))
+def test_bins_are_those_of_the_ddsketch_package(splits):
+    """However the numbers were split; a number at the edge of two bins may be in either."""
+    sketch = DDSketch(RELATIVE_ERROR)
+    for value in (value for values in splits for value in values):
+        sketch.add(value)
 
-    for name in ("p50", "p90"):
-        assert found[name] == pytest.approx(expected[name], rel=2.1 * RELATIVE_ERROR, abs=1e-9)
-    assert found["count"] == expected["count"]
+    found = bins_together([binned(np.array(values, dtype=float)) for values in splits])
+
+    assert found.count == sketch.count
+    if found.count:
+        shares = [0.0, 0.25, 0.5, 0.9, 1.0]
+        expected = [sketch.get_quantile_value(share) for share in shares]
+        assert found.percentiles(shares) == pytest.approx(expected, rel=2.1 * RELATIVE_ERROR, abs=0.0)
 
 
 def test_ranks_may_have_different_keys():

@@ -17,6 +17,7 @@ from rl_logging.errors import Trouble, named
 
 _PATIENCE_S = 1.0  # for workers, at a dump
 _HELLO_S = 10.0
+_ANSWER_S = 30.0  # of the inbox's own thread, which waits for nobody so long
 _LARGEST = 1 << 26  # bytes of a part
 
 
@@ -64,7 +65,7 @@ class Inbox:
         await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not ours))
 
     def _call(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_ANSWER_S)
 
     async def _listen(self, host: str | None) -> Place:
         path, token, address = os.path.join(self._folder, "inbox"), secrets.token_bytes(32), None

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-RELATIVE_ERROR = 0.01  # of a percentile of many numbers, as DDSketch promises
+from rl_logging.distributed.bins import Bins, binned
+from rl_logging.distributed.bins import together as bins_together
+
 FEW = 64  # numbers; so many are kept as they are
 PERCENTILES = {"p50": 0.5, "p90": 0.9}
 
@@ -17,12 +19,12 @@ class Stats:
     """Count, mean, spread, ends and percentiles of numbers.
 
     Mean and spread are put together as in Chan, Golub and LeVeque, "Updating formulae and a
-    pairwise algorithm for computing sample variances" (1979). Few numbers are kept for their percentiles;
-    many are put into a DDSketch, whose bins are added.
+    pairwise algorithm for computing sample variances" (1979). Few numbers are kept for their
+    percentiles; many are put into a DDSketch's bins, which are added.
 
     :param squares: the sum of the squared distances from the mean
     :param few: the numbers, while there are no more than 64
-    :param sketch: a ``ddsketch.DDSketch`` of more; it is never changed
+    :param bins: of more
     """
 
     count: int
@@ -31,7 +33,7 @@ class Stats:
     least: float
     greatest: float
     few: tuple[float, ...] = ()
-    sketch: Any = None
+    bins: Bins | None = None
 
     def results(self) -> dict[str, float]:
         """The figures by name; NaN among the numbers makes all of them NaN but the count."""
@@ -46,16 +48,14 @@ class Stats:
         return {**found, **self._percentiles(), "count": self.count}
 
     def _percentiles(self) -> dict[str, float]:
-        if self.sketch is None:
+        if self.bins is None:
             with np.errstate(invalid="ignore"):
-                found = np.quantile(self.few, list(PERCENTILES.values()))
-            return dict(zip(PERCENTILES, found.tolist(), strict=True))
-        if self.sketch.count < self.count:  # there are numbers that have no bin: NaN, infinities
+                exact = np.quantile(self.few, list(PERCENTILES.values()))
+            return dict(zip(PERCENTILES, exact.tolist(), strict=True))
+        if self.bins.count < self.count:  # there are numbers that have no bin: NaN, infinities
             return dict.fromkeys(PERCENTILES, math.nan)
-        return {
-            name: min(max(self.sketch.get_quantile_value(share), self.least), self.greatest)
-            for name, share in PERCENTILES.items()
-        }
+        found = np.clip(self.bins.percentiles(list(PERCENTILES.values())), self.least, self.greatest)
+        return dict(zip(PERCENTILES, found.tolist(), strict=True))
 
 
 def together(all_stats: Sequence[Stats]) -> Stats:
@@ -72,11 +72,9 @@ def together(all_stats: Sequence[Stats]) -> Stats:
     squares = sum(each.squares for each in some) + apart
     if count <= FEW:
         return Stats(count, mean, squares, *ends, tuple(number for each in some for number in each.few))
-    sketch = _sketched(np.array([number for each in some for number in each.few]))
-    for each in some:
-        if each.sketch is not None:
-            sketch.merge(each.sketch)
-    return Stats(count, mean, squares, *ends, sketch=sketch)
+    few = binned(np.array([number for each in some for number in each.few]))
+    bins = bins_together([few, *(each.bins for each in some if each.bins is not None)])
+    return Stats(count, mean, squares, *ends, bins=bins)
 
 
 def stats_of(values: Any) -> Stats:
@@ -93,22 +91,4 @@ def stats_of(values: Any) -> Stats:
         ends = float(array.min()), float(array.max())
     if array.size <= FEW:
         return Stats(array.size, mean, squares, *ends, tuple(array.tolist()))
-    return Stats(array.size, mean, squares, *ends, sketch=_sketched(array))
-
-
-def _empty_sketch() -> Any:
-    from ddsketch import DDSketch
-
-    return DDSketch(RELATIVE_ERROR)
-
-
-def _sketched(array: np.ndarray) -> Any:
-    """A sketch of those that are finite; those of one bin are added at once, each alone costs 1 us."""
-    sketch, array = _empty_sketch(), array[np.isfinite(array)]
-    with np.errstate(divide="ignore"):
-        bins = np.ceil(np.log(np.abs(array)) / math.log((1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)))
-    places = np.stack([np.sign(array), bins])
-    _, first, counts = np.unique(places, axis=1, return_index=True, return_counts=True)
-    for index, count in zip(first.tolist(), counts.tolist(), strict=True):
-        sketch.add(float(array[index]), float(count))
-    return sketch
+    return Stats(array.size, mean, squares, *ends, bins=binned(array))

@@ -11,12 +11,8 @@ _ALLOWED = {
     ("rl_logging.distributed.parts", "Part"),
     ("rl_logging.distributed.parts", "Extremes"),
     ("rl_logging.distributed.stats", "Stats"),
+    ("rl_logging.distributed.bins", "Bins"),
     ("builtins", "frozenset"),
-    ("ddsketch.ddsketch", "DDSketch"),
-    ("ddsketch.mapping", "LogarithmicMapping"),
-    ("ddsketch.store", "DenseStore"),
-    ("ddsketch.store", "_NegativeIntInfinity"),
-    ("ddsketch.store", "_PositiveIntInfinity"),
 }
 
 
