@@ -134,8 +134,8 @@ def test_bins_are_those_of_the_ddsketch_package(splits):
 
     found = bins_together([binned(np.array(values, dtype=float)) for values in splits])
 
-    assert found.count == sketch.count
-    if found.count:
+    assert found.total == sketch.count
+    if found.total:
         shares = [0.0, 0.25, 0.5, 0.9, 1.0]
         expected = [sketch.get_quantile_value(share) for share in shares]
         assert found.percentiles(shares) == pytest.approx(expected, rel=2.1 * RELATIVE_ERROR, abs=0.0)

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import nvml_stand_in
 import pytest
+import ray_workers
 from ray_clusters import local_ray
 from ray_workers import Worker, values_of
 from waiting import wait_until
 
 from rl_logging import Logger, MemoryOutputFormat, RayReducer, configure
+from rl_logging.journal import read
 
 LONG_S = 120.0
 WORKERS, RANKS = 8, 3
@@ -130,6 +132,24 @@ def test_missing_rank_is_an_error_if_that_is_wanted(actors, tmp_path):
     wait_until(lambda: answers([each.dump.remote(2) for each in workers]) == ["", ""], LONG_S)
     assert answers([workers[0].read.remote(folder)])[0][-1]["ranks"] == 2
     answers([worker.close.remote() for worker in (workers[1], workers[0])])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+def test_workers_of_ray_train_are_ranks_without_a_word(actors, tmp_path):
+    """``configure`` finds out, in each of them."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    trainer = DataParallelTrainer(
+        ray_workers.train,
+        train_loop_config={"folder": str(tmp_path / "run")},
+        scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.1}),
+        run_config=RunConfig(storage_path=str(tmp_path / "train"), name="two"),
+    )
+    trainer.fit()
+
+    (values,) = [dict(each.values) for each in read(tmp_path / "run/journal.jsonl") if each.kind == "metrics"]
+    assert values == {"ranks": 2, "by": "RayReducer"}
 
 
 def test_rank_whose_collector_is_gone_goes_on(actors, tmp_path):

@@ -28,7 +28,7 @@ class Bins(NamedTuple):
     zeros: int = 0
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """How many numbers there are."""
         return sum(int(_pairs(each)[1].sum()) for each in (self.positive, self.negative)) + self.zeros
 

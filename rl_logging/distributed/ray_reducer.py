@@ -116,22 +116,21 @@ class RayReducer:
 
 
 class _Collector:
-    """The actor: it keeps parts until rank 0 asks for them."""
+    """The actor: it puts parts together as they come, until rank 0 asks for them."""
 
     def __init__(self) -> None:
-        self._parts: dict[int, dict[int, Part]] = {}  # by rank and dump
+        self._parts: dict[int, Part] = {}  # by dump, of all ranks that sent one
         self._newest: dict[int, int] = {}  # dump of a rank
+        self._collected = -1
         self._news = asyncio.Event()
 
     async def push(self, content: bytes) -> None:
-        """Keep a part; of a rank that is far ahead of rank 0, the latest."""
+        """Take a part; those of a rank that is far ahead of rank 0, or late, are left out."""
         part = unpacked(content)
         (rank,) = part.ranks
-        kept = self._parts.setdefault(rank, {})
-        kept[part.dump] = part
         self._newest[rank] = part.dump
-        if len(kept) > KEPT_DUMPS:
-            del kept[min(kept)]
+        if self._collected < part.dump <= self._collected + KEPT_DUMPS:
+            self._parts[part.dump] = merge([self._parts.get(part.dump, Part()), part])
         self._news.set()
 
     async def collect(self, dump: int, waited: list[int], timeout_s: float) -> tuple[bytes, list[int]]:
@@ -141,15 +140,13 @@ class _Collector:
         """
         deadline = time.monotonic() + timeout_s
         expected = {*waited, *(rank for rank, newest in self._newest.items() if newest >= dump - 1)}
-        while any(dump not in self._parts.get(rank, {}) for rank in expected):
+        while not expected <= self._parts.get(dump, Part()).ranks:
             self._news.clear()
             try:
                 await asyncio.wait_for(self._news.wait(), deadline - time.monotonic())
             except asyncio.TimeoutError:
                 break
-        there = sorted(rank for rank, kept in self._parts.items() if dump in kept)
-        found = merge(self._parts[rank].pop(dump) for rank in there)
-        for kept in self._parts.values():
-            for late in [number for number in kept if number < dump]:
-                del kept[late]
-        return packed(found), there
+        found = self._parts.get(dump, Part())
+        self._collected = max(self._collected, dump)
+        self._parts = {number: part for number, part in self._parts.items() if number > self._collected}
+        return packed(found), sorted(found.ranks)

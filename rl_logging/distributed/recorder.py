@@ -10,6 +10,7 @@ from rl_logging.distributed.parts import Part, part_of
 from rl_logging.distributed.timers import Timers
 from rl_logging.errors import Trouble
 from rl_logging.record import exclusion_names, key_name
+from rl_logging.tensors import is_tensor
 from rl_logging.values import describe, is_number, to_plain, to_text
 
 _KEYS = 10_000  # that wait to be taken
@@ -50,8 +51,9 @@ class Recorder(RecordMethods):
         self._reduce(self._buffer.mean, key, value, exclude, weight)
 
     def _last(self, key: str, value: Any) -> None:
-        plain = to_plain(value)
-        if not is_number(plain) and not isinstance(plain, str):
+        is_tensor_ = is_tensor(value) and value.numel() == 1
+        plain = value.detach() if is_tensor_ else to_plain(value)  # a device's stays there until it is taken
+        if not is_tensor_ and not is_number(plain) and not isinstance(plain, str):
             told = (
                 f"{key!r}: a worker's record is a number or a text; this is kept as {to_text(value)[:100]!r}"
             )

@@ -52,7 +52,7 @@ class Stats:
             with np.errstate(invalid="ignore"):
                 exact = np.quantile(self.few, list(PERCENTILES.values()))
             return dict(zip(PERCENTILES, exact.tolist(), strict=True))
-        if self.bins.count < self.count:  # there are numbers that have no bin: NaN, infinities
+        if self.bins.total < self.count:  # there are numbers that have no bin: NaN, infinities
             return dict.fromkeys(PERCENTILES, math.nan)
         found = np.clip(self.bins.percentiles(list(PERCENTILES.values())), self.least, self.greatest)
         return dict(zip(PERCENTILES, found.tolist(), strict=True))

@@ -56,7 +56,7 @@ class Timers:
         """What is open in this thread and asynchronous task; a new one's lies in what its maker has open."""
         task = asyncio.current_task() if running_loop() is not None else None
         if stack is None or stack.task is not task:
-            stack = _Stack([self._root] if stack is None else stack[-1:])
+            stack = _Stack([(self._root if stack is None else stack[-1][0], None)])
             stack.task = task
             self.open.set(stack)
         return stack
@@ -65,7 +65,7 @@ class Timers:
         """Say that a block ended where it had not begun."""
         stack = self.open.get()
         if stack is not None and not stack:
-            stack.append(self._root)
+            stack.append((self._root, None))
         told = f"timer {name!r} ended in another context than it began in; this time is not counted"
         self._trouble.tell(f"timer {name[:100]}", told)
 
@@ -99,20 +99,19 @@ class Timer:
         stack = self._get()
         if stack is None or running_loop() is not None:
             stack = self._timers.own_stack(stack)
-        place = stack[-1][self._name]
-        stack.append(place)
-        place.starts.append(perf_counter())
+        place = stack[-1][0][self._name]
+        stack.append((place, perf_counter()))
 
-    def __exit__(self, *_: object) -> None:
-        # Blocks of one name may be open in several threads. Whichever start is taken: the sum is right.
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         end = perf_counter()
         try:
-            place = self._get().pop()  # type: ignore[union-attr]
-            place.durations.append(end - place.starts.pop())
-        except (AttributeError, IndexError):
+            place, start = self._get().pop()  # type: ignore[union-attr]
+            durations = place.durations
+            durations.append(end - start)  # atomic, unlike a sum: other threads may end one, too
+        except (AttributeError, TypeError):
             self._timers.tell_lost(self._name)
             return
-        if len(place.durations) > _MANY:
+        if len(durations) > _MANY:
             place.fold()
 
     def __call__(self, function: Function) -> Function:
@@ -144,20 +143,19 @@ class CudaTimer(Timer):
 
     def __enter__(self) -> None:
         stack = self._timers.own_stack(self._get())
-        place = stack[-1][self._name]
-        stack.append(place)
-        place.starts.append(_recorded())
+        stack.append((stack[-1][0][self._name], _recorded()))
 
     def __exit__(self, *_: object) -> None:
-        try:
-            place = self._get().pop()  # type: ignore[union-attr]
-            place.events.append((place.starts.pop(), _recorded()))
-        except (AttributeError, IndexError):
+        stack = self._get()
+        if stack is None or len(stack) < 2:
             self._timers.tell_lost(self._name)
+            return
+        place, start = stack.pop()
+        place.events.append((start, _recorded()))
 
 
-class _Stack(list["_Place"]):
-    """What is open in one thread or asynchronous task, after the root."""
+class _Stack(list[tuple["_Place", Any]]):
+    """What is open in one thread or asynchronous task, and since when; the root is the first."""
 
     task: Any = None
 
@@ -169,7 +167,6 @@ class _Place(dict[str, "_Place"]):
         super().__init__()
         self.name, self.parent = name, parent
         self.key: str = f"{parent.key}/{name}" if parent is not None else name
-        self.starts: list[Any] = []  # of what is open
         self.durations: list[float] = []
         self.events: list[tuple[Any, Any]] = []  # of a device; begin and end
         self._taken = self._before = Timed(0.0, 0)
