@@ -166,7 +166,8 @@ class ReducingLogger(RecordMethods, RecordingLogger):
                 told = (
                     f"{named(missing)} of {reducer.ranks} sent nothing for a dump within "
                     f"{reducer.timeout_s:g} s. It has what the others recorded; no dump waits for them "
-                    "again until they have caught up"
+                    "again until they have caught up. Ranks must call dump() equally often: what one "
+                    "rank has alone is for log_metrics()"
                 )
                 self._trouble.tell(f"missing {missing}", told)
         raises = missing and reducer.on_missing == "raise"

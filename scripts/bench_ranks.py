@@ -133,7 +133,7 @@ def _answer(reducer: RayReducer) -> None:
     """A round trip to the collector, which has nothing for this dump."""
     import ray
 
-    ray.get(reducer._actor.collect.remote(-1, [], 1.0))
+    ray.get(reducer._actor.collect.remote(-1, [], 0.0))
 
 
 def _collect(reducer: Any, own: Part) -> None:

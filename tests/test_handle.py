@@ -6,6 +6,7 @@ import pickle
 import re
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from waiting import wait_until
 
 from rl_logging import Handle, Logger, MemoryOutputFormat, Recorder, configure
 from rl_logging.distributed import recorder
-from rl_logging.distributed.handle import NONCE, received
 from rl_logging.distributed.parts import Part
+from rl_logging.distributed.place import NONCE, received
 from rl_logging.distributed.wire import packed, unpacked
 from rl_logging.journal import read
 
@@ -168,6 +169,17 @@ def test_handle_of_a_closed_logger_keeps_and_says_so_once(tmp_path, caplog):
     messages = [record.message for record in caplog.records]
     assert len(messages) == 1
     assert messages[0].startswith("worker 1 does not reach its logger, which may be closed")
+
+
+def test_threads_of_handles_end_with_their_logger(tmp_path):
+    """A thousand runs in one process are not a thousand threads."""
+    before = threading.active_count()
+    for number in range(3):
+        with configure(tmp_path / str(number), []) as logger:
+            logger.handle().record("a", 1)
+            logger.dump(1)
+
+    wait_until(lambda: threading.active_count() <= before, LONG_S)
 
 
 def test_keys_that_wait_are_bounded_and_it_is_said(monkeypatch, caplog):

@@ -15,7 +15,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # A module may import what stands in a line above its own.
 LAYERS = """
-__init__ errors mlflow_server interpreter
+__init__ errors mlflow_server interpreter distributed.place
 rich
 values texttable histograms secret_names key_shapes distributed.__init__ distributed.bins
 tensors distributed.stats
@@ -29,8 +29,7 @@ worktree
 diffs
 record appendfile lock verdict cursor manifest lifetime provenance
 line axes contents media_files distributed.recorder
-distributed.handle
-distributed.inbox
+distributed.handle distributed.inbox
 media journal_reader
 journal artifacts models
 health

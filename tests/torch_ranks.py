@@ -54,7 +54,8 @@ def ranks(count: int, task: Callable[..., None], folder: Path, *arguments: Any) 
     import torch.distributed as dist
 
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch.distributed", "rl_logging.compose"])  # once, not in each rank
     processes = [
         context.Process(target=_run, args=(rank, count, store.port, task, folder, *arguments))
         for rank in range(count)

@@ -4,45 +4,26 @@ The logger's inbox asks for it at each dump, over a socket. A thread here answer
 the worker itself neither waits nor has to send anything.
 """
 
-import hmac
 import os
 import select
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from multiprocessing.util import Finalize
-from typing import Any, NamedTuple
+from typing import Any
 
 from rl_logging.distributed.buffer import Buffer
 from rl_logging.distributed.methods import Exclude, RecordMethods
 from rl_logging.distributed.parts import Part, follow
+from rl_logging.distributed.place import FRAME, QUESTION, Place, connected, received
 from rl_logging.distributed.recorder import Recorder
 from rl_logging.distributed.timers import Timers
 from rl_logging.distributed.wire import packed
 from rl_logging.errors import Trouble
 from rl_logging.values import describe
 
-FRAME = struct.Struct("!QI")  # the number of the question, 0 for none, and how many bytes follow
-QUESTION = struct.Struct("!Q")
-NONCE = 32  # bytes
-WELCOME = b"!"
 BEAT_S = 1.0  # what a worker that is killed has recorded is lost for so long, at most
-_PATIENCE_S = 5.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-
-
-class Place(NamedTuple):
-    """Where an inbox is.
-
-    :param path: of its socket on its own machine
-    :param address: its host and port for other machines; None if there is none
-    :param token: a secret that only handles know
-    """
-
-    path: str
-    address: tuple[str, int] | None
-    token: bytes
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 16.0
 
 
 class Handle(RecordMethods):
@@ -105,12 +86,15 @@ class Handle(RecordMethods):
 
 
 class _Worker:
-    """What handles of one rank record in this process, and the thread that sends it."""
+    """What handles of one rank record in this process, and the thread that sends it.
+
+    The thread ends when the logger is gone and nothing waits, or cannot be reached for half a
+    minute. A logger's place is never another one's, so that one which was closed stays so.
+    """
 
     def __init__(self, place: Place, rank: int) -> None:
         self.recorder = Recorder(rank)
         self._place = place
-        self._trouble = Trouble()
         self._socket: socket.socket | None = None
         self._unsent: Part | None = None
         self._sending = threading.Lock()
@@ -130,42 +114,49 @@ class _Worker:
             try:
                 self._socket.sendall(FRAME.pack(question, len(content)) + content)
                 self._unsent = None
-            except OSError as error:
-                self._lose(error)
+            except OSError:  # it is told when there is no other connection
+                self._disconnect()
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Take what was recorded; tell whether anything waits to be sent."""
         part = self.recorder.take()
         if part.states:
             self._unsent = part if self._unsent is None else follow(self._unsent, part)
+        return self._unsent is not None
 
     def _run(self) -> None:
         """Answer the inbox's questions, and send from time to time without one."""
         pause, pause_s = threading.Event(), _FIRST_PAUSE_S
         while True:
             connection = self._socket
-            if connection is None:
-                pause.wait(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                self.send(0)
+            if connection is not None:
+                pause_s = _FIRST_PAUSE_S
+                try:
+                    self.send(_question(connection))
+                except OSError:
+                    self._disconnect()
                 continue
-            pause_s = _FIRST_PAUSE_S
-            try:
-                self.send(_question(connection))
-            except OSError as error:
-                self._lose(error)
+            with self._sending:
+                waits = self._take()
+            if not waits or pause_s > _LONGEST_PAUSE_S:
+                break
+            pause.wait(pause_s)
+            pause_s *= 2
+            self.send(0)
+        _workers.pop((self._place.path, self.recorder.rank), None)
 
     def _connect(self) -> None:
         try:
-            self._socket = _connected(self._place)
+            self._socket = connected(self._place)
         except OSError as error:
+            rank = self.recorder.rank
             told = (
-                f"worker {self.recorder.rank} does not reach its logger, which may be closed: "
-                f"{describe(error)}. What is recorded here waits, each key reduced to one value"
+                f"worker {rank} does not reach its logger, which may be closed: {describe(error)}. What is "
+                "recorded here waits for half a minute, each key reduced to one value, and is lost then"
             )
-            self._trouble.tell("connect", told)
+            _trouble.tell(f"{self._place.path} {rank}", told)
 
-    def _lose(self, _: OSError) -> None:
-        """Forget the connection. It is told when there is something to send, and no other one."""
+    def _disconnect(self) -> None:
         if self._socket is not None:
             self._socket.close()
         self._socket = None
@@ -173,11 +164,14 @@ class _Worker:
 
 def _question(connection: socket.socket) -> int:
     """The number of the next question; 0 if there is none for a second."""
-    if not select.select([connection], [], [], BEAT_S)[0]:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if not poll.poll(BEAT_S * 1000):
         return 0
     return int(QUESTION.unpack(received(connection, QUESTION.size))[0])
 
 
+_trouble = Trouble()
 _workers: dict[tuple[str, int], _Worker] = {}
 _opening = threading.Lock()
 
@@ -197,46 +191,3 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def _connected(place: Place) -> socket.socket:
-    """A connection on which the inbox has said welcome.
-
-    :raises OSError: it is not there, or does not answer in time
-    """
-    connection = _dialled(place)
-    try:
-        connection.sendall(hmac.digest(place.token, received(connection, NONCE), "sha256"))
-        received(connection, len(WELCOME))
-        connection.settimeout(None)
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
-def _dialled(place: Place) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(_PATIENCE_S)
-    try:
-        connection.connect(place.path)
-    except OSError:  # this may be another machine
-        connection.close()
-        if place.address is None:
-            raise
-        return socket.create_connection(place.address, _PATIENCE_S)
-    return connection
-
-
-def received(connection: socket.socket, size: int) -> bytes:
-    """So many bytes.
-
-    :raises ConnectionError: there are no more
-    """
-    content = b""
-    while len(content) < size:
-        more = connection.recv(size - len(content))
-        if not more:
-            raise ConnectionResetError("the other side has closed the connection")
-        content += more
-    return content

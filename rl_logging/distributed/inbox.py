@@ -10,8 +10,8 @@ import tempfile
 import threading
 from typing import Any
 
-from rl_logging.distributed.handle import FRAME, NONCE, QUESTION, WELCOME, Place
 from rl_logging.distributed.parts import Part, follow
+from rl_logging.distributed.place import FRAME, NONCE, QUESTION, WELCOME, Place
 from rl_logging.distributed.wire import unpacked
 from rl_logging.errors import Trouble, named
 
