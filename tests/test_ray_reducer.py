@@ -1,5 +1,6 @@
 """Ray: workers that are actors, by handles, by parts, and as ranks with a collector."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ray_clusters import local_ray
 from ray_workers import Worker, values_of
 from waiting import wait_until
 
-from rl_logging import Logger, MemoryOutputFormat, RayReducer, configure
+from rl_logging import Logger, MemoryOutputFormat, MissingBackendError, RayReducer, configure
 from rl_logging.journal import read
 
 LONG_S = 120.0
@@ -192,3 +193,11 @@ def test_bad_argument_is_an_error_at_once(arguments, options, said):
     """It names the argument and what is allowed."""
     with pytest.raises(ValueError, match=said):
         RayReducer(*arguments, **options)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    """Before anything is trained."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(MissingBackendError, match=r"ray is not installed; pip install 'rl_logging\[ray\]'"):
+        RayReducer(0, 2)

@@ -4,11 +4,13 @@ import asyncio
 import threading
 import time
 from collections import deque
+from importlib.util import find_spec
 from typing import Any
 
 from rl_logging.distributed.parts import Part, merge
 from rl_logging.distributed.reducer import KEPT_DUMPS, TIMEOUT_S, Absent, Gathered, check_reducer
 from rl_logging.distributed.wire import packed, unpacked
+from rl_logging.errors import MissingBackendError
 
 _PAUSE_S = 0.05  # between two looks for the actor
 _REPLY_S = 5.0  # the actor itself may take, beyond what it waits for
@@ -27,7 +29,8 @@ class RayReducer:
     :param timeout_s: how long rank 0 waits at a dump, in seconds
     :param on_missing: ``"partial"``: go on with what came; ``"raise"``: write it, then raise
         :class:`rl_logging.MissingRanksError`
-    :raises RuntimeError: Ray is not initialised in this process
+    :raises MissingBackendError: Ray is not installed
+    :raises RuntimeError: Ray is not initialised in this process, or rank 0 has no such reducer
     :raises ValueError: an argument that is not allowed
     """
 
@@ -40,9 +43,11 @@ class RayReducer:
         timeout_s: float = TIMEOUT_S,
         on_missing: str = "partial",
     ) -> None:
+        check_reducer(rank, ranks, timeout_s, on_missing)
+        if find_spec("ray") is None:
+            raise MissingBackendError("ray", extra="ray")
         import ray
 
-        check_reducer(rank, ranks, timeout_s, on_missing)
         if not ray.is_initialized():
             raise RuntimeError(
                 "Ray is not initialised here; call ray.init(…) first, or log from Ray's workers"
