@@ -1,6 +1,5 @@
 """The values between two dumps: SB3's ``record`` methods, for which no value is a bad one."""
 
-import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from stable_baselines3.common import logger as sb3
 
 from rl_logging.axes import Axes
+from rl_logging.distributed.buffer import valid_weight
 from rl_logging.errors import Trouble, caller
 from rl_logging.record import exclusion_names, key_name, to_step
 from rl_logging.redaction import Redaction
@@ -75,8 +75,7 @@ class RecordingLogger(sb3.Logger):
                 self._keep_aside(name, value, exclude, error)
 
     def _record_weighted(self, key: str, value: Any, exclude: Any, weight: float) -> None:
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"a weight is a number from 0 on, not {weight!r}")
+        weight = valid_weight(weight)
         if not weight:
             return
         before = self.name_to_count[key]

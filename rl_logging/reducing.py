@@ -69,7 +69,10 @@ class ReducingLogger(RecordMethods, RecordingLogger):
 
         :param rank: the worker's number in ``@slowest_rank`` and in messages; by default the
             next one, from 1
+        :raises ValueError: a number that is none, or below 0
         """
+        if rank is not None and (not isinstance(rank, int) or rank < 0):
+            raise ValueError(f"rank is a whole number from 0 on, not {rank!r}")
         with self._lock:
             if self._inbox is None:
                 ray: Any = sys.modules.get("ray")

@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from logging_env import LoggingEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from waiting import wait_until
 
 from rl_logging import Handle, Logger, MemoryOutputFormat, Recorder, configure
 from rl_logging.distributed import recorder
+from rl_logging.distributed.handle import _workers
 from rl_logging.distributed.parts import Part
-from rl_logging.distributed.place import NONCE, received
+from rl_logging.distributed.place import FRAME, NONCE, received
 from rl_logging.distributed.wire import packed, unpacked
 from rl_logging.journal import read
 
@@ -255,6 +258,50 @@ def test_part_comes_back_as_it_was():
     assert again == part
 
 
+@pytest.mark.parametrize(
+    "weight",
+    [np.float64(2), np.float32(2), np.int64(2), np.array(2), np.ones(1) * 2, torch.tensor(2.0), True + 1],
+)
+def test_weight_may_be_any_librarys_number(logger, memory, weight):
+    """As the sum of a mask; it comes over the wire as what Python knows."""
+    handle = logger.handle()
+    for own in (handle, logger):
+        own.record_mean("loss", 4.0, weight=weight)
+        own.record_mean("loss", np.float32(1.0), weight=1)
+    handle.record_window("window", np.float32(3), window=np.int64(2))
+    handle.record_ema("ema", np.float64(3), coefficient=np.float32(0.5))
+    handle.record_min("min", np.int64(3))
+    handle.record_rate("rate", np.float32(3))
+
+    values = dumped(logger, memory)
+
+    assert values.pop("rate") > 0
+    assert values == {"loss": 3.0, "window": 3.0, "ema": 3.0, "min": 3.0}
+
+
+def test_bad_part_of_a_worker_stops_no_other(logger, memory, caplog):
+    """Nor the worker's own next one."""
+    handle, other = logger.handle(), logger.handle()
+    handle.record_sum("a", 1)
+    other.record_sum("a", 1)
+    dumped(logger, memory)
+    worker = _workers[handle._place.path, 1]
+    with worker._sending:
+        worker._socket.sendall(FRAME.pack(0, 3) + b"bad")
+    handle.record_sum("a", 1)
+    other.record_sum("a", 1)
+
+    assert dumped(logger, memory) == {"a": 2}
+    assert caplog.messages[0].startswith("what worker 1 recorded since it last sent something is left out")
+
+
+@pytest.mark.parametrize("rank", [-1, "x", 1.5])
+def test_bad_rank_of_a_handle_is_an_error_at_once(logger, rank):
+    """It names the value and what is allowed."""
+    with pytest.raises(ValueError, match="rank is a whole number from 0 on, not"):
+        logger.handle(rank)
+
+
 def test_parts_that_workers_give_with_their_work_are_in_the_next_dump(logger, memory):
     """As what ``ray.get`` brings."""
     workers = [Recorder(rank) for rank in range(3)]
@@ -285,7 +332,7 @@ def test_what_a_worker_cannot_record_is_kept_as_text(caplog):
 
     values = {key: state[-1] for (key, _), state in own.take().states.items()}
 
-    assert values == {"image": "[[1, 2], [3, 4]]", "loss (str)": "nan?", "weight (float)": "1.0"}
+    assert values == {"image": "[[1, 2], [3, 4]]", "loss (str)": "nan?", "weight (float)": 1.0}
     assert len(caplog.records) == 3
 
 

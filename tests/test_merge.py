@@ -175,7 +175,12 @@ def test_rank_with_the_extreme_is_named_on_request():
         buffer.max("reward", -seconds)
         parts.append(part_of(rank, 0, buffer.take(), {}, ["time/rollout", "reward"]))
 
+    alone = Buffer()
+    alone.sum("alone", 1)
+    parts.append(part_of(3, 0, alone.take(), {}, ["alone"]))
+
     assert reduced(merge(parts)).values == {
+        "alone": 1,
         "time/rollout": 10.0,
         "time/rollout_count": 6,
         "time/rollout_mean": pytest.approx(16 / 6),

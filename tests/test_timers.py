@@ -127,6 +127,15 @@ def test_decorator_measures_each_call(logger, memory, clock):
     assert (found["time/update"], found["time/update_count"], found["time/fetch"]) == (5, 2, 4)
 
 
+def test_generator_cannot_be_decorated(logger):
+    """Its work lies between the calls, of which the first takes no time."""
+    with pytest.raises(TypeError, match=r"timer\('numbers'\) measures calls, and numbers is a generator"):
+
+        @logger.timer("numbers")
+        def numbers() -> Iterator[int]:
+            yield 1
+
+
 def test_asynchronous_tasks_nest_each_on_its_own(logger, memory, clock):
     """Two tasks at once: neither stands below the other, both below what has started them."""
     at_once = asyncio.Barrier(2) if hasattr(asyncio, "Barrier") else None

@@ -231,6 +231,27 @@ def test_rank_without_rank_0_goes_on_and_says_so(tmp_path):
     assert "rank 1: the other ranks are not reached" in said(tmp_path, 1)
 
 
+def send_what_is_no_part(rank: int, store: Any, folder: Path) -> None:
+    """Rank 2 sends something that cannot be read; the others' parts are good."""
+    own_log(folder, rank)
+    reducer = TorchReducer(timeout_s=20.0)
+    with configure(folder / "run", [], reducer=reducer) as logger:
+        logger.record_sum("ranks", 1)
+        if rank == 2:
+            reducer._store.set("2/1", b"bad")
+        else:
+            logger.dump(1)
+
+
+def test_part_that_cannot_be_read_drops_no_other(tmp_path):
+    """It is said whose it is."""
+    with ranks(3, send_what_is_no_part, tmp_path) as running:
+        running.wait()
+
+    assert metrics(tmp_path / "run") == [{"ranks": 2, "ranks/missing": 1}]
+    assert "what rank 2 sent for a dump is left out: these 3 bytes are no part" in said(tmp_path, 0)
+
+
 def train_ddp(rank: int, store: Any, folder: Path) -> None:
     """As a user's program: the reducer is found, and the console is rank 0's."""
     import contextlib

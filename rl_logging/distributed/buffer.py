@@ -43,8 +43,7 @@ class Buffer:
         self._add(key, "rate", 0, number(amount))
 
     def mean(self, key: str, value: Any, weight: float = 1.0) -> None:
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"a weight is a number from 0 on, not {weight!r}")
+        weight = valid_weight(weight)
         if not weight:  # it counts for nothing, even if the value is NaN
             return
         self._add(key, "mean", 0, number(value) * weight)
@@ -159,6 +158,19 @@ class Buffer:
         self._windows, self._averages = windows, averages
 
 
+def valid_weight(weight: Any) -> float:
+    """A weight as Python's number, whatever library's it is.
+
+    :raises TypeError: it is no number
+    :raises ValueError: it is below 0, NaN or infinite
+    """
+    plain = number(weight)
+    plain = plain.item() if is_tensor(plain) else plain
+    if not 0 <= plain < math.inf:
+        raise ValueError(f"a weight is a number from 0 on, not {plain!r}")
+    return plain  # type: ignore[no-any-return]
+
+
 def number(value: Any) -> Any:
     """One number: a float, or a tensor of one element that is on a device.
 
@@ -174,6 +186,8 @@ def number(value: Any) -> Any:
         return value.item() if value.device.type == "cpu" else value
     if isinstance(value, str):
         raise TypeError(f"a number is wanted, not the text {value!r}")
+    if isinstance(value, np.ndarray) and value.size == 1:
+        return float(value.reshape(()))
     return float(value)
 
 

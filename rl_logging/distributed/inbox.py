@@ -99,7 +99,7 @@ class Inbox:
                 if size > _LARGEST:
                     raise ValueError(f"a part of {size} bytes is too large")
                 if size:
-                    self._keep(connection, unpacked(await reader.readexactly(size)))
+                    self._keep(connection, await reader.readexactly(size))
                 connection.answered = max(connection.answered, question)
                 self._news.set()
         except ValueError as error:
@@ -112,7 +112,13 @@ class Inbox:
             self._news.set()
             writer.close()
 
-    def _keep(self, connection: "_Connection", part: Part) -> None:
+    def _keep(self, connection: "_Connection", content: bytes) -> None:
+        try:
+            part = unpacked(content)
+        except ValueError as error:
+            told = f"what worker {connection.rank} recorded since it last sent something is left out: {error}"
+            self._trouble.tell(f"part {connection.rank}", told)
+            return
         known = self._parts.get(connection)
         self._parts[connection] = part if known is None else follow(known, part)
         (connection.rank,) = part.ranks

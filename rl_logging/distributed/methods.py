@@ -1,5 +1,6 @@
 """The methods that make one value of many, for the logger and for those who log from elsewhere."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +55,7 @@ class RecordMethods:
 
         :param window: how many values
         """
-        size = window if isinstance(window, int) and window > 0 else 100
+        size = int(window) if isinstance(window, numbers.Integral) and window > 0 else 100
         if size != window:
             self._trouble.tell(
                 "window", f"record_window: window={window!r} is no number of values; taken as 100"
@@ -64,12 +65,13 @@ class RecordMethods:
     def record_ema(self, key: str, value: Any, exclude: Exclude = None, *, coefficient: float = 0.01) -> None:
         """Record the exponentially weighted mean of all values.
 
-        Each new value has the weight ``coefficient``, those before it share the rest; the first
+        The last value has the weight ``coefficient``, the one before it ``coefficient`` times
+        ``1 - coefficient``, and so on; the sum is divided by that of the weights, so that the first
         value counts in full (as in Adam's bias correction, Kingma and Ba, 2015).
 
         :param coefficient: above 0, at most 1
         """
-        share = coefficient if isinstance(coefficient, (int, float)) and 0 < coefficient <= 1 else 0.01
+        share = float(coefficient) if isinstance(coefficient, numbers.Real) and 0 < coefficient <= 1 else 0.01
         if share != coefficient:
             told = f"record_ema: coefficient={coefficient!r} is not above 0 and at most 1; taken as 0.01"
             self._trouble.tell("coefficient", told)

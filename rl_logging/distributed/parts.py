@@ -185,7 +185,8 @@ def reduced(part: Part) -> Reduced:
         if len(found) > 1:
             told[f"reductions {key}"] = _told(key, found, part)
     for key, extremes in part.extremes.items():
-        values.update(_compared(key, extremes, "time" in kinds.get(key, ())))
+        if any(len(part.recorded_by.get((key, kind), ())) > 1 for kind in kinds.get(key, ())):
+            values.update(_compared(key, extremes, "time" in kinds[key]))
     return Reduced(values, excluded, told)
 
 

@@ -73,7 +73,7 @@ class Recorder(RecordMethods):
                 self._trouble.tell(
                     f"record {name[:100]}", f"recorded as {name!r}, because: {describe(error)}"
                 )
-                self._buffer.last(name, to_text(value))
+                self._last(name, value)
             if exclude is not None:
                 self._excluded[name] = exclusion_names(exclude)
 

@@ -12,9 +12,10 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from rl_logging.errors import Trouble
-from rl_logging.texttable import visible
+from rl_logging.texttable import keep_both_ends, visible
 from rl_logging.values import to_text
 
+_NAME_WIDTH = 60
 _MANY = 1 << 16  # durations of one place that wait as they are
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -80,7 +81,8 @@ class Timers:
         for depth, place in self._root.nested():
             seconds, count = place.total()
             share, mean = f"{seconds / wall_s:.1%}", f"{seconds / count:.3g}" if count else ""
-            rows.append(("  " * depth + visible(place.name), f"{seconds:.3f}", share, str(count), mean))
+            name = keep_both_ends(visible(place.name), _NAME_WIDTH)
+            rows.append(("  " * depth + name, f"{seconds:.3f}", share, str(count), mean))
         rows.append(("wall time", f"{wall_s:.3f}", "100.0%", "", ""))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(_line(row, widths) for row in rows)
@@ -115,7 +117,15 @@ class Timer:
             place.fold()
 
     def __call__(self, function: Function) -> Function:
-        """Measure each call of a function; of an asynchronous one, until its result is there."""
+        """Measure each call of a function; of an asynchronous one, until its result is there.
+
+        :raises TypeError: a generator, which does its work between the calls
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"timer({self._name!r}) measures calls, and {function.__name__} is a generator; put its work "
+                "into blocks, with no yield in them: with logger.timer(…):"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

@@ -48,15 +48,27 @@ class TorchReducer:
         self._store: Any = dist.PrefixStore(f"rl_logging/{next(_numbers)}", own)  # type: ignore[attr-defined]
         self._timed_out = dist.DistStoreError
         self._absent = Absent(self.ranks)
+        self._told: dict[str, str] = {}  # by topic, for the next dump
 
     def gather(self, part: Part) -> Gathered | None:
         """Send this rank's part; on rank 0, give what all sent for the same dump."""
         if self.rank:
             # A slot is used again: what a rank sends while rank 0 stands still takes bounded memory.
-            self._store.set(_slot(self.rank, part.dump), packed(part))
+            self._send(_slot(self.rank, part.dump), packed(part))
             return None
         found = self._received(part.dump, time.monotonic() + self.timeout_s)
-        return self._absent.gathered(part.dump, merge([part, *found.values()]), found)
+        gathered = self._absent.gathered(part.dump, merge([part, *found.values()]), found)
+        told, self._told = {**gathered.told, **self._told}, {}
+        return gathered._replace(told=told)
+
+    def _send(self, slot: str, content: bytes) -> None:
+        if self._store is None:
+            raise RuntimeError("the store, which is rank 0's, is gone")
+        try:
+            self._store.set(slot, content)
+        except RuntimeError:  # it does not come back, and prints a page at each try
+            self._store = None
+            raise
 
     def _received(self, dump: int, deadline: float) -> dict[int, Part]:
         """What the others sent for a dump, by rank."""
@@ -86,10 +98,14 @@ class TorchReducer:
         """What the slots of ranks have; what is of a later dump stays in it."""
         slots = [_slot(rank, dump) for rank in ranks]
         contents = self._store.multi_get(slots) if slots else []
-        parts = dict(zip(ranks, map(unpacked, contents), strict=True))
-        for rank, part in parts.items():
-            if part.dump <= dump:
-                self._store.delete_key(_slot(rank, dump))
+        parts: dict[int, Part] = {}
+        for rank, slot, content in zip(ranks, slots, contents, strict=True):
+            try:
+                part = parts[rank] = unpacked(content)
+            except ValueError as error:
+                self._told[f"part {rank}"] = f"what rank {rank} sent for a dump is left out: {error}"
+            if rank not in parts or part.dump <= dump:
+                self._store.delete_key(slot)
         return parts
 
     def _wait(self, slots: list[str], deadline: float) -> bool:
