@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from waiting import wait_until
 
 from rl_logging import Handle, Logger, MemoryOutputFormat, Recorder, configure
-from rl_logging.distributed import recorder
+from rl_logging.distributed import inbox, recorder
 from rl_logging.distributed.handle import _workers
 from rl_logging.distributed.parts import Part
 from rl_logging.distributed.place import FRAME, NONCE, received
@@ -135,7 +135,7 @@ def test_killed_worker_loses_at_most_what_it_had_not_sent(logger, memory, worker
     assert dumped(logger, memory)["steps"] == 10
 
 
-def test_worker_that_stands_still_is_named_and_comes_later(logger, memory, workers, caplog):
+def test_worker_that_stands_still_is_named_and_comes_later(logger, memory, workers, caplog, monkeypatch):
     """No dump waits for it twice."""
     context = multiprocessing.get_context("fork")
     done, go = context.Semaphore(0), context.Semaphore(0)
@@ -145,6 +145,7 @@ def test_worker_that_stands_still_is_named_and_comes_later(logger, memory, worke
     assert done.acquire(timeout=LONG_S)
     first = dumped(logger, memory)
     assert first["steps"] == 15
+    monkeypatch.setattr(inbox, "_PATIENCE_S", 1.0)
     os.kill(standing.pid, signal.SIGSTOP)
     wait_until(lambda: ") T " in Path(f"/proc/{standing.pid}/stat").read_text(), LONG_S)
 

@@ -15,7 +15,7 @@ from rl_logging.distributed.place import FRAME, NONCE, QUESTION, WELCOME, Place
 from rl_logging.distributed.wire import unpacked
 from rl_logging.errors import Trouble, named
 
-_PATIENCE_S = 1.0  # for workers, at a dump
+_PATIENCE_S = 5.0  # for workers, at a dump; once, for one that is late
 _HELLO_S = 10.0
 _ANSWER_S = 30.0  # of the inbox's own thread, which waits for nobody so long
 _LARGEST = 1 << 26  # bytes of a part
@@ -45,7 +45,7 @@ class Inbox:
         self.place: Place = self._call(self._listen(host))
 
     def collect(self) -> list[Part]:
-        """What each worker recorded since the last call; a second is waited for those that are late."""
+        """What each worker recorded since the last call; five seconds are waited for those that are late."""
         return self._call(self._ask()) if self._connections or self._parts else []
 
     def close(self) -> None:
