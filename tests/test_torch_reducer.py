@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch.distributed as dist
 from torch_ranks import LONG_S, ranks
 
 from rl_logging import MissingRanksError, TorchReducer, configure
@@ -110,7 +111,9 @@ def test_four_ranks_are_what_numpy_says_of_all_their_values(tmp_path):
 def dump_until_told(rank: int, store: Any, folder: Path, on_missing: str) -> None:
     """Ranks dump; the last one says that it is ready, and waits to be killed instead of the second dump."""
     own_log(folder, rank)
-    with configure(folder / "run", [], reducer=TorchReducer(timeout_s=2.0, on_missing=on_missing)) as logger:
+    reducer = TorchReducer(timeout_s=5.0, on_missing=on_missing)
+    with configure(folder / "run", [], reducer=reducer) as logger:
+        dist.barrier()
         for step in range(1, 5):
             if rank == 3 and step == 2:
                 store.set("ready", "")
@@ -133,7 +136,7 @@ def test_killed_rank_is_counted_and_named_and_the_others_go_on(tmp_path):
         running.wait(0, 0, 0, -signal.SIGKILL)
 
     assert metrics(tmp_path / "run") == [{"ranks": 4}, *[{"ranks": 3, "ranks/missing": 1}] * 3]
-    assert "rank 3 of 4 sent nothing for a dump within 2 s" in said(tmp_path, 0)
+    assert "rank 3 of 4 sent nothing for a dump within 5 s" in said(tmp_path, 0)
     assert not list(tmp_path.glob("raised-*"))
 
 
@@ -146,7 +149,7 @@ def test_missing_rank_is_an_error_if_that_is_wanted(tmp_path):
         running.wait(0, 0, 0, -signal.SIGKILL)
 
     assert (tmp_path / "raised-2").read_text() == (
-        "rank 3 sent nothing for this dump within 2 s; the rest is written"
+        "rank 3 sent nothing for this dump within 5 s; the rest is written"
     )
     assert metrics(tmp_path / "run")[1] == {"ranks": 3, "ranks/missing": 1}
 
@@ -154,7 +157,8 @@ def test_missing_rank_is_an_error_if_that_is_wanted(tmp_path):
 def be_late(rank: int, store: Any, folder: Path) -> None:
     """Rank 1 sends what it has for the second dump when that is written."""
     own_log(folder, rank)
-    with configure(folder / "run", [], reducer=TorchReducer(timeout_s=1.0)) as logger:
+    with configure(folder / "run", [], reducer=TorchReducer(timeout_s=3.0)) as logger:
+        dist.barrier()
         for step in (1, 2, 3, 4):
             logger.record_sum(f"rank {rank}", step)
             if (rank, step) == (1, 2):
@@ -203,8 +207,6 @@ def test_rank_that_is_far_ahead_takes_bounded_memory_and_pairs_with_none_but_its
 
 def outlive_rank_0(rank: int, store: Any, folder: Path) -> None:
     """Rank 1 goes on when rank 0, and with it the store, is gone."""
-    import torch.distributed as dist
-
     own_log(folder, rank)
     theirs = dist.TCPStore("127.0.0.1", int(store.get("port")), is_master=False) if rank else None
     if rank == 0:

@@ -74,6 +74,8 @@ def _run(rank: int, count: int, port: int, task: Callable[..., None], folder: Pa
     import torch
     import torch.distributed as dist
 
+    import rl_logging.compose  # noqa: F401  else some ranks are at their first dump while others import it
+
     torch.set_num_threads(1)
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
