@@ -308,7 +308,7 @@ def test_memory_is_bounded_between_dumps(logger, memory, clock, monkeypatch):
     for _ in range(1000):
         with logger.timer("step"):
             clock.go(1)
-    assert len(logger._timers._root["step"].durations) <= 11
+    assert len(logger._timers._root.below["step"].durations) <= 11
     logger.dump(1)
 
     assert (values(memory)["time/step"], values(memory)["time/step_count"]) == (1000, 1000)

@@ -17,6 +17,7 @@ from rl_logging.values import to_text
 
 _NAME_WIDTH = 60
 _MANY = 1 << 16  # durations of one place that wait as they are
+_Stack = list[Any]  # the asynchronous task, the root; then, of each open block, since when, and its place
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -33,7 +34,7 @@ class Timers:
     def __init__(self, trouble: Trouble) -> None:
         self._trouble = trouble
         self._root = _Place("time", None)
-        self.open: ContextVar[_Stack | None] = ContextVar("timers", default=None)
+        self.open: ContextVar[_Stack | None] = ContextVar("timers", default=None)  # in this thread and task
         self._timers: dict[tuple[str, bool], Timer] = {}
         self._since = perf_counter()
 
@@ -56,17 +57,16 @@ class Timers:
     def own_stack(self, stack: "_Stack | None") -> "_Stack":
         """What is open in this thread and asynchronous task; a new one's lies in what its maker has open."""
         task = asyncio.current_task() if running_loop() is not None else None
-        if stack is None or stack.task is not task:
-            stack = _Stack([(self._root if stack is None else stack[-1][0], None)])
-            stack.task = task
+        if stack is None or stack[0] is not task:
+            stack = [task, self._root if stack is None else stack[-1]]
             self.open.set(stack)
         return stack
 
     def tell_lost(self, name: str) -> None:
         """Say that a block ended where it had not begun."""
         stack = self.open.get()
-        if stack is not None and not stack:
-            stack.append((self._root, None))
+        if stack is not None and len(stack) < 2:
+            stack[:] = [None, self._root]
         told = f"timer {name!r} ended in another context than it began in; this time is not counted"
         self._trouble.tell(f"timer {name[:100]}", told)
 
@@ -101,16 +101,21 @@ class Timer:
         stack = self._get()
         if stack is None or running_loop() is not None:
             stack = self._timers.own_stack(stack)
-        place = stack[-1][0][self._name]
-        stack.append((place, perf_counter()))
+        try:
+            place = stack[-1].below[self._name]
+        except KeyError:
+            place = stack[-1].make(self._name)
+        stack.append(perf_counter())
+        stack.append(place)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         end = perf_counter()
         try:
-            place, start = self._get().pop()  # type: ignore[union-attr]
+            stack: Any = self._get()
+            place = stack.pop()
             durations = place.durations
-            durations.append(end - start)  # atomic, unlike a sum: other threads may end one, too
-        except (AttributeError, TypeError):
+            durations.append(end - stack.pop())  # atomic, unlike a sum: other threads may end one, too
+        except (AttributeError, TypeError, IndexError):
             self._timers.tell_lost(self._name)
             return
         if len(durations) > _MANY:
@@ -153,37 +158,36 @@ class CudaTimer(Timer):
 
     def __enter__(self) -> None:
         stack = self._timers.own_stack(self._get())
-        stack.append((stack[-1][0][self._name], _recorded()))
+        place = stack[-1].make(self._name)
+        stack.append(_recorded())
+        stack.append(place)
 
     def __exit__(self, *_: object) -> None:
         stack = self._get()
-        if stack is None or len(stack) < 2:
+        if stack is None or len(stack) < 4:
             self._timers.tell_lost(self._name)
             return
-        place, start = stack.pop()
-        place.events.append((start, _recorded()))
+        place = stack.pop()
+        place.events.append((stack.pop(), _recorded()))
 
 
-class _Stack(list[tuple["_Place", Any]]):
-    """What is open in one thread or asynchronous task, and since when; the root is the first."""
+class _Place:
+    """A name below others, and what was measured there."""
 
-    task: Any = None
-
-
-class _Place(dict[str, "_Place"]):
-    """A name below others, and what was measured there; a name below it that is asked for is made."""
+    __slots__ = ("_before", "_lock", "_taken", "below", "durations", "events", "key", "name")
 
     def __init__(self, name: str, parent: "_Place | None") -> None:
-        super().__init__()
-        self.name, self.parent = name, parent
+        self.name = name
         self.key: str = f"{parent.key}/{name}" if parent is not None else name
+        self.below: dict[str, _Place] = {}
         self.durations: list[float] = []
         self.events: list[tuple[Any, Any]] = []  # of a device; begin and end
         self._taken = self._before = Timed(0.0, 0)
         self._lock = threading.Lock()
 
-    def __missing__(self, name: str) -> "_Place":
-        return self.setdefault(name, _Place(name, self))
+    def make(self, name: str) -> "_Place":
+        """The place of that name below this one."""
+        return self.below.setdefault(name, _Place(name, self))
 
     def all(self) -> "Iterator[_Place]":
         """The place itself and those below it."""
@@ -193,7 +197,7 @@ class _Place(dict[str, "_Place"]):
         """The places below, each before those below it, and how deep they are."""
         if with_self:
             yield depth, self
-        for place in list(self.values()):
+        for place in list(self.below.values()):
             yield depth, place
             yield from place.nested(depth=depth + 1)
 
