@@ -93,9 +93,9 @@ class Logger(DirectLogger):
         if self._rank == 0:
             self._sources.ask(values, excluded)
         with self._turn:
+            outputs = self._current()  # may open the journal, which has a last step of its own
             self._step = self._valid_step(step)
             if self._rank == 0:
-                outputs = self._current()
                 self._write(outputs, values, excluded, self._axes.split(values, self._step))
         if self._missing is not None:
             raise self._missing
