@@ -72,7 +72,8 @@ class Timers:
 
     def take(self) -> dict[str, Timed]:
         """What was measured since the last call, by key. What still runs counts when it ends."""
-        return {place.key: timed for place in self._root.all() if (timed := place.take()).uses}
+        places = (place for _, place in self._root.nested())
+        return {place.key: timed for place in places if (timed := place.take()).uses}
 
     def report(self) -> str:
         """Where the time of this process went so far, as a table."""
@@ -189,17 +190,11 @@ class _Place:
         """The place of that name below this one."""
         return self.below.setdefault(name, _Place(name, self))
 
-    def all(self) -> "Iterator[_Place]":
-        """The place itself and those below it."""
-        return (place for _, place in self.nested(True))
-
-    def nested(self, with_self: bool = False, depth: int = 0) -> "Iterator[tuple[int, _Place]]":
+    def nested(self, depth: int = 0) -> "Iterator[tuple[int, _Place]]":
         """The places below, each before those below it, and how deep they are."""
-        if with_self:
-            yield depth, self
         for place in list(self.below.values()):
             yield depth, place
-            yield from place.nested(depth=depth + 1)
+            yield from place.nested(depth + 1)
 
     def fold(self) -> None:
         """Make one number of the durations; other threads may add some meanwhile."""
