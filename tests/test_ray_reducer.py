@@ -185,6 +185,8 @@ def test_two_collectors_of_one_name_are_an_error_at_once(actors):
     [
         ((2, 2), {}, "rank=2 is not one of 2 ranks"),
         ((-1, 2), {}, "rank=-1 is not one of 2 ranks"),
+        (("0", 2), {}, "rank='0' is not one of 2 ranks"),
+        ((0, None), {}, "rank=0 is not one of None ranks"),
         ((0, 2), {"timeout_s": 0}, "timeout_s is a number of seconds above 0, not 0"),
         ((0, 2), {"on_missing": "wait"}, "on_missing is 'partial' or 'raise', not 'wait'"),
     ],

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hmac
+import logging
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ from rl_logging.distributed.place import FRAME, NONCE, QUESTION, WELCOME, Place
 from rl_logging.distributed.wire import unpacked
 from rl_logging.errors import Trouble, named
 
+_log = logging.getLogger("rl_logging")
 _PATIENCE_S = 5.0  # for workers, at a dump; once, for one that is late
 _HELLO_S = 10.0
 _ANSWER_S = 30.0  # of the inbox's own thread, which waits for nobody so long
@@ -105,7 +107,8 @@ class Inbox:
         except ValueError as error:
             self._trouble.tell("part", f"inbox: a worker is not listened to any more: {error}")
         except (asyncio.IncompleteReadError, asyncio.TimeoutError, OSError) as error:
-            connection.ended = error  # the worker's process is gone; what it sent stays
+            # The worker's process has ended, as processes do; what it sent stays.
+            _log.debug("inbox: worker %d is gone: %r", connection.rank, error)
         finally:
             self._connections.discard(connection)
             self._writers.discard(writer)
@@ -146,13 +149,11 @@ class _Connection:
     """One worker.
 
     :ivar rank: its number, as soon as it has sent something
-    :ivar ended: why it is gone
     """
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.rank = -1
         self.asked = self.answered = 0
-        self.ended: BaseException | None = None
         self._writer = writer
 
     def ask(self, question: int) -> bool:

@@ -84,7 +84,8 @@ def check_reducer(rank: int, ranks: int, timeout_s: float, on_missing: str) -> N
 
     :raises ValueError: it names the argument and what is allowed
     """
-    if not 0 <= rank < ranks:
+    whole = isinstance(rank, int) and isinstance(ranks, int)
+    if not whole or not 0 <= rank < ranks:
         raise ValueError(f"rank={rank!r} is not one of {ranks!r} ranks, which count from 0")
     if not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < 1e6:
         raise ValueError(f"timeout_s is a number of seconds above 0, not {timeout_s!r}")
