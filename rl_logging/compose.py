@@ -1,10 +1,8 @@
 """configure(): the one place where journal, outputs and logger are put together."""
 
 import contextlib
-import datetime
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from rl_logging.formats.sb3 import OutputFormat
 from rl_logging.journal import FSYNC_EVERY_S
 from rl_logging.lifetime import check_delivery, check_resume
 from rl_logging.logger import Logger
+from rl_logging.run_folders import temporary_folder
 from rl_logging.sources import SOURCES, make_sources
 from rl_logging.sources.sampled import Source
 
@@ -88,13 +87,14 @@ def configure(
     sources = list(sources)
     _check(formats, sources, arguments)
     asked = make_sources(sources, arguments)
-    path = Path(folder or os.getenv("SB3_LOGDIR") or _temporary_folder())
+    folder = folder or os.getenv("SB3_LOGDIR")
     check_delivery(delivery, linger_s)
     if provenance not in (True, False, "code"):
         raise ValueError(f"provenance is True, False or 'code', not {provenance!r}")
     ranks = _reducer(reducer)
     if ranks is not None and ranks.rank:
-        return Logger(str(path), [], reducer=ranks)
+        return Logger(str(folder) if folder else None, [], reducer=ranks)
+    path = Path(folder) if folder else temporary_folder()
     check_resume(resume, path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -212,8 +212,3 @@ def _announce(logger: Logger, folder: Path) -> None:
     ]
     for line in (f"Logging to {folder}", *places):
         logger.log(line)
-
-
-def _temporary_folder() -> str:
-    now = datetime.datetime.now()
-    return os.path.join(tempfile.gettempdir(), now.strftime("SB3-%Y-%m-%d-%H-%M-%S-%f"))
