@@ -46,9 +46,12 @@ if TYPE_CHECKING:
         WandBOutputFormat,
     )
     from rl_logging.journal import Journal
+    from rl_logging.llm_plots import reward_figure, token_error_figure, worker_timeline_figures
     from rl_logging.logger import Logger
     from rl_logging.record import Record
     from rl_logging.rich import Histogram, Table
+    from rl_logging.run_folders import next_run_folder
+    from rl_logging.samples_view import print_samples
     from rl_logging.sources.nvml import NvmlSource
     from rl_logging.sources.prometheus import PrometheusSource
     from rl_logging.sources.ray_gpu import RayGpuSource
@@ -76,9 +79,12 @@ _MODULES = {
     "rl_logging.formats.trackers": """ClearMLOutputFormat MLFlowOutputFormat MLflowOutputFormat
         SwanLabOutputFormat TensorBoardOutputFormat WandBOutputFormat""",
     "rl_logging.journal": "Journal",
+    "rl_logging.llm_plots": "reward_figure token_error_figure worker_timeline_figures",
     "rl_logging.logger": "Logger",
     "rl_logging.record": "Record",
     "rl_logging.rich": "Histogram Table",
+    "rl_logging.run_folders": "next_run_folder",
+    "rl_logging.samples_view": "print_samples",
     "rl_logging.sources.nvml": "NvmlSource",
     "rl_logging.sources.prometheus": "PrometheusSource",
     "rl_logging.sources.ray_gpu": "RayGpuSource",
@@ -138,6 +144,11 @@ __all__ = [
     "WandBOutputFormat",
     "configure",
     "make_output_format",
+    "next_run_folder",
+    "print_samples",
+    "reward_figure",
+    "token_error_figure",
+    "worker_timeline_figures",
 ]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from stable_baselines3.common import logger as sb3
 
-from rl_logging.direct import DirectLogger
 from rl_logging.distributed.reducer import Reducer
 from rl_logging.health import Health, journal_health
 from rl_logging.journal import FSYNC_EVERY_S, Journal
@@ -19,6 +18,7 @@ from rl_logging.lifetime import OnSigterm, Turn, check_delivery, check_resume, h
 from rl_logging.provenance import collect
 from rl_logging.record import CLOSED, PROVENANCE, Record, lifecycle_record, message_record, now
 from rl_logging.rich import Media
+from rl_logging.rollouts import RolloutLogger
 from rl_logging.values import to_text
 
 _LEVEL_NAMES = {sb3.DEBUG: "debug", sb3.INFO: "info", sb3.WARN: "warn", sb3.ERROR: "error"}
@@ -26,7 +26,7 @@ _PROVENANCE_S = 5.0  # waited for at the end, where a run is as short as that
 _alive: "weakref.WeakSet[Logger]" = weakref.WeakSet()
 
 
-class Logger(DirectLogger):
+class Logger(RolloutLogger):
     """SB3's logger, whose ``record``, ``dump``, ``info`` and ``close`` never raise.
 
     Pass it to any SB3 algorithm by ``model.set_logger(logger)``. Each dump goes to the
