@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from rl_logging import __version__
 
+_TRAINING = {"algo": "ppo", "env": "CartPole-v1", "timesteps": 30_000, "seed": 0, "chaos": False}
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
@@ -32,16 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "output back, and compare it with the run's journal. The exit status is 1 if anything differs.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.add_argument("--algo", default="ppo", help="a2c, ddpg, dqn, ppo, sac or td3")
-    demo.add_argument("--env", default="CartPole-v1", help="a Gymnasium environment")
-    demo.add_argument("--timesteps", default=30_000, type=_whole(1), help="how long to train, in steps")
+    demo.add_argument("--algo", default=_TRAINING["algo"], help="a2c, ddpg, dqn, ppo, sac or td3")
+    demo.add_argument("--env", default=_TRAINING["env"], help="a Gymnasium environment")
+    demo.add_argument(
+        "--timesteps", default=_TRAINING["timesteps"], type=_whole(1), help="how long to train, in steps"
+    )
     demo.add_argument("--outputs", default="all", help="names, separated by commas, or all")
     demo.add_argument(
         "--folder", default=argparse.SUPPRESS, help="the run folder (default: a new one in runs/)"
     )
-    demo.add_argument("--seed", default=0, type=_whole(0), help="of the environment and the agent")
+    demo.add_argument(
+        "--seed", default=_TRAINING["seed"], type=_whole(0), help="of the environment and the agent"
+    )
     demo.add_argument(
         "--chaos", action="store_true", help="log to an MLflow server that is killed half-way and comes back"
+    )
+    demo.add_argument(
+        "--llm",
+        action="store_true",
+        help="train nothing; replay a recorded run of GRPO through NeMo-RL's calls into every tracker",
     )
     demo.set_defaults(run=_demo)
     sync = commands.add_parser(
@@ -68,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.llm:
+        return _demo_llm(parser, options)
     from rl_logging import demo
 
     try:
@@ -83,6 +96,19 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     except (ValueError, ImportError) as error:
         parser.error(" ".join(str(error).split()))
     return demo.run(plan)
+
+
+def _demo_llm(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from rl_logging import demo_llm
+
+    for name, default in _TRAINING.items():
+        if getattr(options, name) != default:
+            parser.error(f"--llm trains nothing, so --{name} has no meaning with it")
+    try:
+        names, folder = demo_llm.plan(options.outputs, getattr(options, "folder", None))
+    except (ValueError, ImportError) as error:
+        parser.error(" ".join(str(error).split()))
+    return demo_llm.run(names, folder)
 
 
 def _sync(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

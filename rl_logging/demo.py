@@ -3,9 +3,7 @@
 import contextlib
 import difflib
 import io
-import itertools
 import os
-import re
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +15,7 @@ from rich.console import Console
 from rl_logging.demo_ray import started_ray
 from rl_logging.formats import TRACKERS, check_installed, check_names
 from rl_logging.formats.base import Sender
+from rl_logging.run_folders import next_run_folder
 from rl_logging.sources.sampled import Source
 
 _ALGORITHMS = ("a2c", "ddpg", "dqn", "ppo", "sac", "td3")
@@ -63,18 +62,26 @@ def plan(
         raise ValueError("--chaos kills the MLflow server: it needs mlflow among the --outputs")
     check_installed("plot", "matplotlib")
     _check_environment(algorithm, env)
-    path = Path(folder) if folder else _new_folder(f"{algorithm}_{env}")
-    if (path / "journal.jsonl").exists():
+    path = run_folder(folder, f"{algorithm}_{env}".lower())
+    return Plan(algorithm, env, timesteps, names, path, seed, chaos)
+
+
+def run_folder(folder: str | None, name: str) -> Path:
+    """The folder that was asked for, or a new one in ``runs``.
+
+    :raises ValueError: it holds a run already, or cannot be made or written
+    """
+    if folder and Path(folder, "journal.jsonl").exists():
         raise ValueError(f"--folder {folder!r} holds a run already; choose one that does not exist")
     try:
+        path = Path(folder) if folder else next_run_folder("runs", name)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
-            f"--folder {str(path)!r} cannot be made: {error.strerror}; choose another"
-        ) from error
+        where = folder or "runs"
+        raise ValueError(f"--folder {where!r} cannot be made: {error.strerror}; choose another") from error
     if not os.access(path, os.W_OK):
         raise ValueError(f"--folder {str(path)!r} cannot be written; choose another")
-    return Plan(algorithm, env, timesteps, names, path, seed, chaos)
+    return path
 
 
 def run(plan: Plan) -> int:
@@ -94,8 +101,10 @@ def run(plan: Plan) -> int:
         screen.print(f"Training {plan.algorithm.upper()} on {plan.environment} for {plan.timesteps:,} steps.")
         with started_ray(screen.print) as sources:
             outputs = _logged(plan, arguments, callbacks, sources)
-        screen.print("\nReading every output back.")
-        return _report(plan, outputs, screen)
+        from rl_logging.demo_report import report
+
+        title = f"{plan.algorithm.upper()} on {plan.environment}"
+        return report(plan.folder, outputs, screen, _CURVES, title)
 
 
 def _logged(
@@ -113,27 +122,6 @@ def _logged(
         _train(plan, logger, callbacks)
         logger.flush(_PATIENCE_S)
     return [output for output in logger.output_formats if isinstance(output, Sender)]
-
-
-def _report(plan: Plan, outputs: list[Sender], screen: Console) -> int:
-    from rl_logging.contents import count
-    from rl_logging.demo_report import contents, table, tree
-    from rl_logging.plots import learning_curve
-    from rl_logging.readers import Comparison, compare, journal_history, read_records
-
-    records = read_records(plan.folder)
-    history = journal_history(records)
-    title = f"{plan.algorithm.upper()} on {plan.environment}"
-    picture = learning_curve(history, plan.folder / "learning_curve.png", _CURVES, title)
-    comparisons = [compare(output, records) for output in outputs]
-    screen.print(tree(plan.folder))
-    screen.print(table([Comparison("journal", history), *comparisons], _RETURN))
-    screen.print(contents(comparisons, count(records)))
-    screen.print(f"Learning curve: {picture}")
-    for output in outputs:
-        if command := output.viewer():
-            screen.print(f"To open {output.name}: {command}", soft_wrap=True)
-    return int(any(comparison.differences for comparison in comparisons))
 
 
 def _train(plan: Plan, logger: Any, callbacks: list[Any]) -> None:
@@ -186,13 +174,6 @@ def _check_environment(algorithm: str, name: str) -> None:
     allowed = _ACTIONS.get(algorithm, ("Box", "Discrete", "MultiDiscrete", "MultiBinary"))
     if actions not in allowed:
         raise ValueError(f"--algo {algorithm!r} needs {' or '.join(allowed)} actions; {name} has {actions}")
-
-
-def _new_folder(name: str) -> Path:
-    """The first of ``runs/name_001``, ``runs/name_002``, … that does not exist."""
-    name = re.sub(r"[^\w.-]", "_", name).lower()
-    numbers = itertools.count(1)
-    return next(path for n in numbers if not (path := Path("runs", f"{name}_{n:03}")).exists())
 
 
 class _Printed(io.StringIO):

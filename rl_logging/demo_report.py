@@ -1,15 +1,42 @@
 """What the demo shows in the end: the run folder, and what arrived where."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from rl_logging.contents import KINDS
-from rl_logging.readers import Comparison
+from rl_logging.contents import KINDS, count
+from rl_logging.formats.base import Sender
+from rl_logging.plots import learning_curve
+from rl_logging.readers import Comparison, compare, journal_history, read_records
+
+
+def report(
+    folder: Path, outputs: Sequence[Sender], screen: Console, curves: Mapping[str, str], title: str
+) -> int:
+    """Read every output of a run back, and show what is there beside what the journal has.
+
+    :param curves: the keys of the learning curve, and what to call them; the first one is in the table
+    :return: 0 if every output holds what the journal says it must, else 1
+    """
+    screen.print("\nReading every output back.")
+    records = read_records(folder)
+    history = journal_history(records)
+    picture = learning_curve(history, folder / "learning_curve.png", curves, title)
+    comparisons = [compare(output, records) for output in outputs]
+    screen.print(tree(folder))
+    screen.print(table([Comparison("journal", history), *comparisons], next(iter(curves))))
+    screen.print(contents(comparisons, count(records)))
+    screen.print(f"Learning curve: {picture}")
+    for output in outputs:
+        if command := output.viewer():
+            screen.print(f"To open {output.name}: {command}", soft_wrap=True)
+    return int(any(comparison.differences for comparison in comparisons))
 
 
 def _without(comparison: Comparison) -> str:

@@ -16,13 +16,14 @@ from rl_logging.media import folder_name
 from rl_logging.models import save_model
 from rl_logging.record import ARTIFACT, HYPERPARAMETERS, TAGS, Record, now
 from rl_logging.rich import BINS, Histogram, Table
+from rl_logging.sources.asked import Exclude
 from rl_logging.values import Value, describe, to_plain, to_text
 
 
 class DirectLogger(JournaledLogger):
     """The methods that write a record of their own. None of them raises.
 
-    Where a ``step`` is not given, it is that of the last dump. A step may repeat or go back.
+    Where a ``step`` is not given, it is that of the last dump. It may repeat or go back.
     """
 
     # Values
@@ -34,14 +35,14 @@ class DirectLogger(JournaledLogger):
         prefix: str = "",
         step_metric: str | None = None,
         *,
-        exclude: str | tuple[str, ...] | None = None,
+        exclude: Exclude = None,
     ) -> None:
         """Log values, nested ones under names with slashes.
 
         :param prefix: stands before each name, and a slash between
         :param step_metric: the metric among them, by its name without the prefix, that is to
             be their axis; it gets no prefix
-        :param exclude: the outputs that shall not get them, by name
+        :param exclude: the outputs that shall not get them: names, or a callable that gives them by key
         """
         if not isinstance(metrics, Mapping):
             wrong = TypeError(f"metrics are a mapping, not {type(metrics).__name__}")
@@ -142,10 +143,9 @@ class DirectLogger(JournaledLogger):
     def log_tags(self, tags: Mapping[str, Any]) -> None:
         """Log tags of the run: texts by name."""
         if not isinstance(tags, Mapping):
-            self._tell_bad("log_tags", "tags", TypeError(f"tags are a mapping, not {type(tags).__name__}"))
-            return
-        texts = {to_text(name): to_text(value) for name, value in tags.items()}
-        hidden = self._secrets.nested(texts)
+            wrong = TypeError(f"tags are a mapping, not {type(tags).__name__}")
+            return self._tell_bad("log_tags", "tags", wrong)
+        hidden = self._secrets.nested({to_text(name): to_text(value) for name, value in tags.items()})
         self._tell_hidden("tags")
         self._hand_over(Record(self._step, now(), hidden, kind=TAGS))
 

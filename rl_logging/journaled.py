@@ -155,7 +155,8 @@ class JournaledLogger(ReducingLogger):
             outputs = self._current()
             at = self._step if step is None else self._valid_step(step)
             parts = [(axis, at, values)] if axis else self._axes.split(values, at)
-            self._write(outputs, values, dict.fromkeys(values, exclude) if exclude else {}, parts)
+            excluded = {key: exclude(key) if callable(exclude) else exclude for key in values if exclude}
+            self._write(outputs, values, excluded, parts)
 
     def _hand_over(self, record: Record) -> None:
         """Write a record that only outputs of ours know what to do with."""

@@ -39,7 +39,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
 
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
-    assert names == {*sources, "rl_logging/py.typed"}
+    assert names == {*sources, "rl_logging/py.typed", "rl_logging/data/grpo_run.jsonl"}
 
 
 def test_extra_all_brings_every_tracker(wheel):

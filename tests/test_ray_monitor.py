@@ -49,6 +49,23 @@ def test_samples_are_logged_against_their_own_clock(tmp_path):
     assert (own.step, own.axis, dict(own.values)) == (7, "", {"a": 1})
 
 
+def test_a_text_is_logged_when_it_is_new(tmp_path):
+    """A GPU's type stays what it is for the whole run."""
+    types = iter(["A100", "A100", "H100", *["H100"] * 1000])
+    counts = itertools.count()
+    with configure(tmp_path, []) as logger:
+        monitor = RayGpuMonitor(
+            logger, 0.01, 0.01, source=lambda: {"gpu.0.type": next(types), "gpu.0.util": next(counts)}
+        )
+        monitor.start()
+        wait_until(lambda: len(samples(tmp_path)) >= 5, LONG_S)
+        monitor.stop()
+
+    found = [values.get("ray/gpu.0.type") for _, values in samples(tmp_path)]
+    assert found[:3] == ["A100", None, "H100"]
+    assert set(found[3:]) == {None}
+
+
 def test_last_samples_are_logged_when_it_stops(tmp_path):
     """However far the next flush is."""
     source = counting()

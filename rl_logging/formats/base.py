@@ -48,9 +48,9 @@ class Sender:
         self._names: dict[str, str] = {}
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> "Sender":
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> "Sender":
         """Build the output so that it keeps what is local in a run folder."""
-        return cls(folder=folder, **arguments)  # type: ignore[call-arg]
+        return cls(**{"folder": folder, **arguments})
 
     def arguments(self) -> dict[str, Any]:
         """What the constructor was given."""

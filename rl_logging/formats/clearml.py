@@ -76,7 +76,7 @@ class ClearMLSender(Tracker):
         self._reference: dict[str, Any] = {}
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         named = {"folder": folder / "clearml", "task_name": folder.absolute().name}
         return cls(**{**named, **arguments})
 

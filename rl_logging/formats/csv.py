@@ -52,7 +52,7 @@ class CSVOutputFormat(OutputFormat):
             self._add_columns(missing)
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         return cls(**{"filename": folder / "progress.csv", **arguments})
 
     def emit(self, record: Record) -> None:

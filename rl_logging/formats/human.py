@@ -70,7 +70,7 @@ class FixedHumanOutputFormat(OutputFormat, HumanOutputFormat):
             raise ValueError(f"expected a path or a text stream, got {filename_or_file!r}")
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         usual = sys.stdout if arguments["name"] == "stdout" else folder / "train.log"
         return cls(**{"filename_or_file": usual, **arguments})
 

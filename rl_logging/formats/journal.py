@@ -54,7 +54,7 @@ class JournalOutputFormat(OutputFormat):
             self._deliver_to(outputs)
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         return cls(**{"path": folder / "journal.jsonl", **arguments})
 
     def handle(self, record: Record) -> None:

@@ -44,7 +44,7 @@ class JSONOutputFormat(OutputFormat):
         self._file.repair()
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         return cls(**{"filename": folder / "progress.json", **arguments})
 
     def emit(self, record: Record) -> None:

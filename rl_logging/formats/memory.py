@@ -21,7 +21,7 @@ class MemoryOutputFormat(OutputFormat):
         self.records: list[Record] = []
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         return cls(**arguments)
 
     def emit(self, record: Record) -> None:

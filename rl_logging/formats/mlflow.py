@@ -35,6 +35,7 @@ class MLflowSender(Tracker):
         ``$MLFLOW_TRACKING_URI`` says, else ``mlflow.db`` in ``folder``
     :param run_id: a run to continue
     :param tags: tags of a new run
+    :param params_sep: what stands between the names of nested hyperparameters
     :param folder: where a local store is kept; by default the current folder
     :param name: what ``exclude`` calls this output
     :raises MissingBackendError: mlflow is not installed
@@ -53,6 +54,7 @@ class MLflowSender(Tracker):
         tracking_uri: str | None = None,
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        params_sep: str = "/",
         folder: str | Path | None = None,
         name: str | None = None,
     ) -> None:
@@ -63,13 +65,14 @@ class MLflowSender(Tracker):
         self.tracking_uri = tracking_uri
         self.run_id = run_id
         self.tags = tags
+        self.params_sep = params_sep
         self._client: Any = None
         self._mark = os.urandom(8).hex()
         self._facts: Facts | None = None
         self._messages: list[Record] = []
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         # The store stands beside the runs, so that they can be compared; not so in a shared /tmp.
         beside = folder.absolute().parent
         store = folder if beside == Path(tempfile.gettempdir()) else beside
@@ -127,7 +130,7 @@ class MLflowSender(Tracker):
             for key, value in self.taken(record).items()
         ]
         with settings():
-            self._facts = self._facts or Facts(self, self.client, run_id)
+            self._facts = self._facts or Facts(self, self.client, run_id, self.params_sep)
             for batch in batches(metrics, _METRICS):
                 self.client.log_batch(run_id, metrics=batch)
             self._send_files(run_id, self._facts, records)

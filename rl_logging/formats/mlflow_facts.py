@@ -29,10 +29,12 @@ class Facts:
     """Writes to one run what it has once, not at every step.
 
     :param sender: tells names, and counts what is refused
+    :param params_sep: what stands between the names of nested hyperparameters
     """
 
-    def __init__(self, sender: Sender, client: Any, run_id: str) -> None:
+    def __init__(self, sender: Sender, client: Any, run_id: str, params_sep: str) -> None:
         self._sender, self._client, self._run_id = sender, client, run_id
+        self._params_sep = params_sep
         self._models = Models(sender, client, run_id)
         self._named: set[str] = set()  # the tags that say which keys were renamed
 
@@ -80,7 +82,7 @@ class Facts:
         from mlflow.entities import Param
 
         self._merge_file(nested)
-        flat = hyperparams.flatten(nested)
+        flat = hyperparams.flatten(nested, self._params_sep)
         params = {self._sender.rename(name): to_text(leaf)[:_PARAM_LENGTH] for name, leaf in flat.items()}
         found = self._client.get_run(self._run_id).data
         new = [Param(name, text) for name, text in params.items() if name not in found.params]

@@ -63,7 +63,7 @@ class SwanLabSender(SwanLabRecords):
         self._replaces = False  # whether an earlier session's records are delivered again
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         named = {"folder": folder / "swanlog", "run_name": folder.absolute().name}
         return cls(**{**named, **arguments})
 

@@ -49,6 +49,7 @@ class TensorBoardSender(Tracker):
     where its file is in the run folder.
 
     :param folder: the folder for the event file; one that has some gets another beside
+    :param params_sep: what stands between the names of nested hyperparameters
     :param name: what ``exclude`` calls this output
     :raises MissingBackendError: tensorboard is not installed
     """
@@ -56,11 +57,14 @@ class TensorBoardSender(Tracker):
     name = "tensorboard"
     package = "tensorboard"
 
-    def __init__(self, folder: str | Path | None = None, *, name: str | None = None) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, *, params_sep: str = "/", name: str | None = None
+    ) -> None:
         super().__init__(folder=folder, name=name)
+        self.params_sep = params_sep
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         return cls(**{"folder": folder / _FOLDER, **arguments})
 
     def open(self) -> Any:
@@ -204,7 +208,7 @@ class TensorBoardSender(Tracker):
         self, nested: Mapping[str, Any], metrics: Iterable[str], record: Record
     ) -> list[Any]:
         page = Page(self.run.path.parent, _OURS)
-        line = page.add(flatten(nested), map(self.rename, metrics), record.time)
+        line = page.add(flatten(nested, self.params_sep), map(self.rename, metrics), record.time)
         return [*line, pieces.as_yaml("hyperparameters", nested)]
 
     def _write(self, record: Record, values: list[Any]) -> None:

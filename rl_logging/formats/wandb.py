@@ -73,7 +73,7 @@ class WandBSender(Tracker):
         self._replaces = False  # whether an earlier session's records are delivered again
 
     @classmethod
-    def in_folder(cls, folder: Path, **arguments: Any) -> Sender:
+    def in_folder(cls, folder: Path, /, **arguments: Any) -> Sender:
         return cls(**{"folder": folder, "run_name": folder.absolute().name, **arguments})
 
     def active(self) -> Any:

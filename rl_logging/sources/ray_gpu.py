@@ -1,6 +1,7 @@
 """RayGpuSource: GPUs and hosts of a Ray cluster, from the metrics pages of its nodes."""
 
 import logging
+import os
 import re
 import sys
 from importlib.util import find_spec
@@ -62,12 +63,12 @@ class RayGpuSource:
             if value not in allowed:
                 raise ValueError(f"{argument} is one of {', '.join(map(repr, allowed))}, not {value!r}")
         self.prefix, self.every_s = prefix, check_seconds("every_s", every_s)
-        if every_s < _REFRESH_S:
+        if every_s < (refresh_s := _refresh_s()):
             _log.warning(
-                "ray_gpu: every_s=%g asks more often than Ray renews its values, which is every %g s "
-                "unless REPORTER_UPDATE_INTERVAL_MS says otherwise",
+                "ray_gpu: every_s=%g asks more often than Ray renews its values, which is every %g s; "
+                "$REPORTER_UPDATE_INTERVAL_MS, where Ray is started, changes that",
                 every_s,
-                _REFRESH_S,
+                refresh_s,
             )
         self._console = console
         self._trouble = Trouble()
@@ -132,3 +133,9 @@ class RayGpuSource:
         elif self._is_there is False:
             _log.warning("ray_gpu: Ray is there; its metrics come from now on")
         self._is_there = is_there
+
+
+def _refresh_s() -> float:
+    """How often a node renews its values, as far as this process can know."""
+    told_ms = os.environ.get("REPORTER_UPDATE_INTERVAL_MS", "")
+    return int(told_ms) / 1000 if told_ms.isdecimal() else _REFRESH_S

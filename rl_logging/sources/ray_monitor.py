@@ -77,6 +77,7 @@ class RayGpuMonitor:
         self._trouble = Trouble()
         self._lock = threading.Lock()
         self._samples: list[dict[str, Any]] = []  # that are not logged yet, each with its place on the axis
+        self._texts: dict[str, str] = {}  # of the last sample
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -115,6 +116,14 @@ class RayGpuMonitor:
         self._thread = None
         self.flush()
 
+    def waiting(self) -> list[tuple[int, dict[str, Any]]]:
+        """The samples that are not logged yet: their places on the axis, their values."""
+        with self._lock:
+            return [
+                (sample[self._axis], {key: value for key, value in sample.items() if key != self._axis})
+                for sample in self._samples
+            ]
+
     def flush(self) -> None:
         """Log what was sampled until now. Each sample is handed over once, whatever becomes of it."""
         with self._lock:
@@ -145,6 +154,11 @@ class RayGpuMonitor:
             self._trouble.tell("sample", told, error)
             return
         if values and not stopping.is_set():
+            texts = {key: value for key, value in values.items() if isinstance(value, str)}
+            for key in texts.keys() & self._texts.keys():
+                if texts[key] == self._texts[key]:  # such as a GPU's type: said once
+                    del values[key]
+            self._texts = texts
             with self._lock:
                 values[self._axis] = int(earlier_s + time.monotonic() - began)
                 self._samples.append(values)
