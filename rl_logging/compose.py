@@ -93,8 +93,8 @@ def configure(
         raise ValueError(f"provenance is True, False or 'code', not {provenance!r}")
     ranks = _reducer(reducer)
     if ranks is not None and ranks.rank:
-        return Logger(str(folder) if folder else None, [], reducer=ranks)
-    path = Path(folder) if folder else temporary_folder()
+        return Logger(os.fspath(folder) if folder else None, [], reducer=ranks)
+    path = Path(folder).absolute() if folder else temporary_folder()  # the program may go elsewhere
     check_resume(resume, path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def configure(
         for source in asked:
             logger.add_source(source)
         undo.pop_all()
-    _announce(logger, path)
+    _announce(logger, folder or path)
     if provenance and os.environ.get("RL_LOGGING_PROVENANCE") != "0":
         logger.log_provenance(code=provenance == "code")
     return logger
@@ -195,7 +195,7 @@ def _reducer(given: Any) -> Reducer | None:
     return found
 
 
-def _announce(logger: Logger, folder: Path) -> None:
+def _announce(logger: Logger, folder: str | os.PathLike[str]) -> None:
     outputs = logger.output_formats
     names = [getattr(output, "name", type(output).__name__) for output in outputs]
     if logger.resumed_from is not None:

@@ -180,11 +180,13 @@ class Delivery:
                 self._begin()
                 self.cursor.service, self.cursor.run = earlier.service, earlier.run
                 return False
-        if not self.sender.is_open:
+        was_open = self.sender.is_open
+        if not was_open:
             try:
                 self.sender.run  # noqa: B018  it is opened on first use
             except Exception as error:
                 raise _NotOpenedError(error) from error
+        if not was_open or (not self.cursor.run and self.sender.reference()):  # the user may have opened it
             self.cursor.run, self.cursor.url = self.sender.reference(), self.sender.url()
             self.cursor.theirs = self.sender.joins() and not self.sender.leave_open
             self._save()

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _log = logging.getLogger(__name__)
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGQUIT")
@@ -114,14 +114,35 @@ def _undone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep an SDK's banners off the console; they go to the log at debug level."""
+    """Keep an SDK's banners off the console; they go to the log at debug level.
+
+    What other threads print meanwhile, such as the one that trains, is shown.
+    """
     if _home:
         yield
         return
-    with _patching, contextlib.redirect_stdout(io.StringIO()) as printed:
+    with _patching, contextlib.redirect_stdout(_OfOneThread(sys.stdout)) as printed:
         yield
     if text := printed.getvalue().strip():
         _log.debug("%s", text)
+
+
+class _OfOneThread:
+    """A standard output that keeps what the thread that makes it prints; others print where they did."""
+
+    def __init__(self, others: TextIO | None) -> None:
+        self._mine, self._printed = threading.get_ident(), io.StringIO()
+        self._others = self._printed if others is None else others
+
+    def write(self, text: str) -> int:
+        own = threading.get_ident() == self._mine
+        return (self._printed if own else self._others).write(text)
+
+    def getvalue(self) -> str:
+        return self._printed.getvalue()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._others, name)
 
 
 def _own(place: object) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import ast
 import atexit
 import os
+import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,7 @@ class Tracker(Sender):
         self._run: Any = None
         self._opened_by: int | None = None
         self._closed = False
+        self._opening = threading.RLock()  # the thread that delivers and the user's may both be the first
 
     @property
     def run(self) -> Any:
@@ -51,16 +53,19 @@ class Tracker(Sender):
             raise RuntimeError(f"{self.name} is closed")
         if self.is_away:
             raise RuntimeError(f"{self.name}: its run is open in the courier; logger.urls() says where it is")
-        if self._run is None:
-            active = self.active()
-            if id(active) in _ours:
-                raise RuntimeError(f"{self.name} holds one run a process, and another output has one open")
-            self.owns_run = active is None and not self.leave_open
-            self._run = self.open() if active is None else active
-            self._opened_by = os.getpid()
-            if active is None:
-                _ours.add(id(self._run))
-            atexit.register(self.close)  # after the SDK's own hook, hence run before it
+        with self._opening:
+            if self._run is None:
+                active = self.active()
+                if id(active) in _ours:
+                    raise RuntimeError(
+                        f"{self.name} holds one run a process, and another output has one open"
+                    )
+                self.owns_run = active is None and not self.leave_open
+                self._run = self.open() if active is None else active
+                self._opened_by = os.getpid()
+                if active is None:
+                    _ours.add(id(self._run))
+                atexit.register(self.close)  # after the SDK's own hook, hence run before it
         return self._run
 
     @property
