@@ -21,10 +21,11 @@ from rl_logging.values import is_array, to_numpy, to_utf8
 
 INDEX = "idx"  # the key of a row's number, which NeMo-RL's readers expect
 _RECORDS = ("journal.jsonl", "hyperparams.yaml", "outputs.json", "train.log", "progress.csv", "progress.json")
+_PRT_RL = ("parameters.json", "scalars.json", "scalars_before.json")  # of its FileLogger
 _DRAFTS = ("hyperparams.new", "outputs.json.new", ".progress.csv.new", "journal.lock", "courier.log")
 _FOLDERS = ("cursors", "media", "artifacts", "provenance", "tb", "wandb", "clearml", "swanlog", "samples")
 _MLFLOW = ("mlflow.db", "mlartifacts", "mlruns")  # of a run that has its store in its own folder
-_OWN = frozenset({*_RECORDS, *_DRAFTS, *_FOLDERS, *_MLFLOW})
+_OWN = frozenset({*_RECORDS, *_PRT_RL, *_DRAFTS, *_FOLDERS, *_MLFLOW})
 _CHUNK = 1 << 16  # numbers of an array that are Python's at a time
 _PIECE_BYTES = 1 << 20  # of lines that are written together
 _ONE_LINE = str.maketrans({"\n": " ", "\r": " ", "\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})

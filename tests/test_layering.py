@@ -18,20 +18,20 @@ LAYERS = """
 __init__ errors mlflow_server interpreter distributed.place
 rich
 values texttable histograms secret_names key_shapes distributed.__init__ distributed.bins
-tensors distributed.stats
+tensors distributed.stats conversations episodes excerpts jsonable llm_stats
 assignments encoders program distributed.reductions
 distributed.parts distributed.buffer distributed.timers
 distributed.methods distributed.wire distributed.reducer
 distributed.torch_reducer distributed.ray_reducer
 distributed.ranks
 redaction encoding hyperparams git
-worktree
+worktree samples
 diffs
-record appendfile lock verdict cursor manifest lifetime provenance
-line axes contents media_files distributed.recorder
+samples_view record appendfile lock verdict cursor manifest lifetime provenance
+line axes contents batches media_files distributed.recorder
 distributed.handle distributed.inbox
 media journal_reader
-journal artifacts models
+journal artifacts models run_folders
 health
 sources.sampled sources.scrape sources.ray_page sources.ray_names
 sources.asked sources.ray_metrics sources.nvml sources.system sources.prometheus sources.__init__
@@ -40,11 +40,11 @@ sources.ray_child
 sources.ray_gpu
 sources.ray_monitor
 formats.__init__ formats.bounds
-formats.base
+formats.base llm_plots
 handover inline backlog
 formats.sb3 formats.tracker formats.mlflow_store formats.media
 formats.sessions
-formats.csv formats.human formats.json formats.memory
+formats.csv formats.human formats.json formats.memory compat.prt_files
 formats.wandb_log formats.clearml_session formats.wandb_config formats.wandb_settings formats.mlflow_draft
 formats.wandb_contents formats.clearml_files formats.mlflow_files formats.mlflow_models
 formats.swanlab_values formats.tensorboard_values
@@ -60,11 +60,17 @@ fanout recording formats.journal
 reducing
 journaled
 direct
+rollouts
 logger
 compose readers plots callbacks
 sync_plan demo_chaos demo_ray demo_report demo_values
 sync
+compat.__init__ compat.prt_base compat.prt_system compat.nemo_config compat.nemo_names compat.nemo_functions
+compat.nemo_backends compat.prt_rl
+compat.nemo_gpu
+compat.nemo_rl
 demo
+demo_llm
 cli
 """
 LEVELS = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}

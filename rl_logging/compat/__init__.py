@@ -1,0 +1,1 @@
+"""Loggers of other projects over this package: change one import, and keep the calls."""
