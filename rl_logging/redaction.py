@@ -47,20 +47,18 @@ class Redaction:
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}  # the name of each hidden value, the longest value first
         self._hidden: dict[str, str] = {}  # each name, and what of it may be said
+        self._hidden_by: dict[str, int] = {}  # the thread
         self._told: set[str] = set()
         for name, value in dict(os.environ).items():
             if strength := self._rule(name):
                 self._remember(to_text(value), name, sure=strength == PLAIN)
 
-    @property
-    def hidden(self) -> list[str]:
-        """The names under which something was hidden, each once; of a shape, what it is called."""
-        return list(dict.fromkeys(list(self._hidden.values())))
-
     def new_hidden(self) -> list[str]:
-        """Those of :attr:`hidden` that no earlier call returned."""
+        """The names under which this thread hid something since its last call, or what shapes are called."""
+        me = threading.get_ident()
         with self._lock:
-            new = [name for name in self.hidden if name not in self._told]
+            mine = [self._hidden[name] for name, thread in self._hidden_by.items() if thread == me]
+            new = [name for name in dict.fromkeys(mine) if name not in self._told]
             self._told.update(new)
         return new
 
@@ -200,6 +198,7 @@ class Redaction:
             if name in self._hidden or len(self._hidden) == _MOST:
                 return
             self._hidden[name] = HIDDEN  # a name may hold its own secret
+            self._hidden_by[name] = threading.get_ident()
         self._hidden[name] = self._without_shapes(name)[:200]
 
     def _remember(self, value: str, name: str, *, sure: bool) -> None:

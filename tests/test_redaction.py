@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -66,7 +67,7 @@ def test_text_under_a_secrets_name_is_hidden(name):
     redaction = Redaction()
 
     assert redaction.nested({"a": [{name: "x", "lr": 0.1}]}) == {"a": [{name: HIDDEN, "lr": 0.1}]}
-    assert redaction.hidden == [name]
+    assert redaction.new_hidden() == [name]
 
 
 @pytest.mark.parametrize("name", INNOCENT_NAMES)
@@ -75,7 +76,7 @@ def test_text_under_an_innocent_name_stays(name):
     redaction = Redaction()
 
     assert redaction.nested({name: "value"}) == {name: "value"}
-    assert redaction.hidden == []
+    assert redaction.new_hidden() == []
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_known_shape_is_hidden_in_any_text(kind, around):
     redaction = Redaction()
 
     assert redaction.text(around.format(SHAPES[kind])) == around.format(HIDDEN)
-    assert redaction.hidden == [kind]
+    assert redaction.new_hidden() == [kind]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_text(text, safe):
 
     assert redaction.text(text) == safe
     assert redaction.text(safe) == safe
-    assert (redaction.hidden != []) == (safe != text)
+    assert (redaction.new_hidden() != []) == (safe != text)
 
 
 # A text that is itself a secret's name, "password", may stay: it is in every text about one.
@@ -220,7 +221,7 @@ def test_environments_secrets_are_known(monkeypatch):
     redaction = Redaction()
 
     assert redaction.text("abcdefgh 12345678") == "<hidden> 12345678"
-    assert redaction.hidden == ["WANDB_API_KEY"]
+    assert redaction.new_hidden() == ["WANDB_API_KEY"]
 
 
 def test_keys_of_a_dict_are_texts_too():
@@ -286,7 +287,7 @@ def test_assignment_in_source_is_hidden(line):
 
     assert HIDDEN in safe
     assert "X" not in safe
-    assert len(redaction.hidden) == 1
+    assert len(redaction.new_hidden()) == 1
 
 
 INNOCENT_LINES = """\
@@ -329,7 +330,7 @@ def test_expression_in_source_stays(line):
     redaction = Redaction()
 
     assert redaction.source(line) == line
-    assert redaction.hidden == []
+    assert redaction.new_hidden() == []
 
 
 def test_names_in_source_are_not_remembered():
@@ -364,7 +365,17 @@ def test_what_was_hidden_is_told_once():
     redaction.command(["--api-key", "x", "--password", "y"])
 
     assert redaction.new_hidden() == ["api-key"]
-    assert redaction.hidden == ["password", "an AWS key", "api-key"]
+
+
+def test_what_another_thread_hid_is_its_own_to_tell() -> None:
+    """What a source file holds, which a thread reads beside the training, is none of what was recorded."""
+    redaction = Redaction()
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(redaction.nested, {"password": "hush hush"}).result()
+        redaction.nested({"api_key": "x" * 9})
+
+        assert redaction.new_hidden() == ["api_key"]
+        assert threads.submit(redaction.new_hidden).result() == ["password"]
 
 
 def test_name_that_holds_a_secret_is_not_told():
@@ -373,7 +384,7 @@ def test_name_that_holds_a_secret_is_not_told():
     redaction.nested({"password hunter2222": "hunter2222", f"token {SHAPES['an AWS key']} token": "x"})
     redaction.text("hunter2222")
 
-    assert redaction.hidden == ["password <hidden>", "an AWS key", "token <hidden> token"]
+    assert redaction.new_hidden() == ["password <hidden>", "an AWS key", "token <hidden> token"]
 
 
 @pytest.mark.parametrize("kind", [Hostile, FalseClass, RaisesHostile, lambda: HostileText("kept"), object])
