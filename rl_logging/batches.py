@@ -24,17 +24,21 @@ _RECORDS = ("journal.jsonl", "hyperparams.yaml", "outputs.json", "train.log", "p
 _PRT_RL = ("parameters.json", "scalars.json", "scalars_before.json")  # of its FileLogger
 _DRAFTS = ("hyperparams.new", "outputs.json.new", ".progress.csv.new", "journal.lock", "courier.log")
 _FOLDERS = ("cursors", "media", "artifacts", "provenance", "tb", "wandb", "clearml", "swanlog", "samples")
+_NEMO_RL = ("tensorboard", "swanlab")  # where its loggers keep theirs
 _MLFLOW = ("mlflow.db", "mlartifacts", "mlruns")  # of a run that has its store in its own folder
-_OWN = frozenset({*_RECORDS, *_PRT_RL, *_DRAFTS, *_FOLDERS, *_MLFLOW})
+_OWN = frozenset({*_RECORDS, *_PRT_RL, *_DRAFTS, *_FOLDERS, *_NEMO_RL, *_MLFLOW})
 _CHUNK = 1 << 16  # numbers of an array that are Python's at a time
 _PIECE_BYTES = 1 << 20  # of lines that are written together
 _ONE_LINE = str.maketrans({"\n": " ", "\r": " ", "\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 _END = object()
 
 
-def check_place(folder: Path, filename: str | os.PathLike[str]) -> Path:
+def check_place(
+    folder: Path, filename: str | os.PathLike[str], owners: Iterable[str | os.PathLike[str]] = ()
+) -> Path:
     """The path of a file in a folder.
 
+    :param owners: folders of which all that lies in the given one is the run's own, too
     :param filename: its name, which may begin with folders: ``val/step_3.jsonl``
     :raises TypeError: it is no text and no path
     :raises ValueError: it would not be in the folder, is none of a file, or is one of the run's own
@@ -46,14 +50,18 @@ def check_place(folder: Path, filename: str | os.PathLike[str]) -> Path:
     if not inner.name or name.endswith("/") or "\0" in name:
         raise ValueError(f"{name!r} is no file's name; give one such as 'val/step_3.jsonl'")
     path = folder / inner
-    whole, place = folder.resolve(), path.resolve()
+    try:
+        whole, place, is_else = folder.resolve(), path.resolve(), path.exists() and not path.is_file()
+    except OSError as error:  # such as one that is too long
+        raise ValueError(f"{name[:80]!r} is no file's name: {error.strerror}") from error
     if inner.is_absolute() or ".." in inner.parts or not place.is_relative_to(whole):
         raise ValueError(f"{name!r} is not in the log folder; give a name such as 'val/step_3.jsonl'")
-    if path.exists() and not path.is_file():
+    if is_else:
         raise ValueError(f"{name!r} is there already, and is no file")
-    for first in (inner.parts[0], place.relative_to(whole).parts[0]):
-        if first.lower() in _OWN:  # some file systems take both for the same
-            raise ValueError(f"{name!r} is a name of the run's own files, which nothing may overwrite")
+    firsts = {inner.parts[0].lower(), place.relative_to(whole).parts[0].lower()}
+    owned = (Path(owner).resolve() for owner in owners)
+    if firsts & _OWN or any(place.is_relative_to(owner) and owner != whole for owner in owned):
+        raise ValueError(f"{name!r} is a name of the run's own files, which nothing may overwrite")
     return path
 
 

@@ -67,7 +67,7 @@ def run(names: tuple[str, ...], folder: Path) -> int:
                 logger.gpu_monitor.stop()
             logger.core.flush(_PATIENCE_S)
         outputs = [output for output in logger.core.output_formats if isinstance(output, Sender)]
-        return report(folder, outputs, screen, _CURVES, "GRPO on sums of two numbers")
+        return report(folder, outputs, screen, _CURVES, "GRPO on sums of two numbers", "reward, accuracy")
 
 
 def recording() -> Iterator[dict[str, Any]]:

@@ -17,7 +17,12 @@ from rl_logging.readers import Comparison, compare, journal_history, read_record
 
 
 def report(
-    folder: Path, outputs: Sequence[Sender], screen: Console, curves: Mapping[str, str], title: str
+    folder: Path,
+    outputs: Sequence[Sender],
+    screen: Console,
+    curves: Mapping[str, str],
+    title: str,
+    unit: str = "return",
 ) -> int:
     """Read every output of a run back, and show what is there beside what the journal has.
 
@@ -27,7 +32,7 @@ def report(
     screen.print("\nReading every output back.")
     records = read_records(folder)
     history = journal_history(records)
-    picture = learning_curve(history, folder / "learning_curve.png", curves, title)
+    picture = learning_curve(history, folder / "learning_curve.png", curves, title, unit)
     comparisons = [compare(output, records) for output in outputs]
     screen.print(tree(folder))
     screen.print(table([Comparison("journal", history), *comparisons], next(iter(curves))))

@@ -46,8 +46,7 @@ class DirectLogger(JournaledLogger):
         """
         if not isinstance(metrics, Mapping):
             wrong = TypeError(f"metrics are a mapping, not {type(metrics).__name__}")
-            self._tell_bad("log_metrics", prefix or "metrics", wrong)
-            return
+            return self._tell_bad("log_metrics", prefix or "metrics", wrong)
         named = flat(metrics)
         values = {f"{prefix}/{k}" if prefix and k != step_metric else k: v for k, v in named.items()}
         if step_metric is None:
@@ -68,8 +67,9 @@ class DirectLogger(JournaledLogger):
         :param image: an array, a tensor, or the path of an image file
         :param dataformats: what its dimensions are: ``HWC``, ``CHW``, ``HW``, ``NCHW`` and so on
         """
-        is_whole = isinstance(image, sb3.Image)
-        self._log_values({name: image if is_whole else sb3.Image(image, dataformats)}, step)
+        self._log_values(
+            {name: image if isinstance(image, sb3.Image) else sb3.Image(image, dataformats)}, step
+        )
 
     def log_video(self, name: str, frames: Any, step: int | None = None, fps: float = 30.0) -> None:
         """Log a video.
@@ -131,9 +131,11 @@ class DirectLogger(JournaledLogger):
 
         :param params: mappings, dataclasses, configurations, of any depth; secrets are left out
         """
+        if self._is_off():
+            return
         nested = self._secrets.nested(hyperparams.to_nested(params))
         self._tell_hidden("hyperparameters")
-        if self.dir and not self._rank:
+        if self.dir:
             try:
                 hyperparams.save(Path(self.dir), nested)
             except (OSError, ValueError) as error:  # a full disk; or it was edited, and is no YAML

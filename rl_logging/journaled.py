@@ -154,6 +154,8 @@ class JournaledLogger(ReducingLogger):
         with self._turn:
             outputs = self._current()
             at = self._step if step is None else self._valid_step(step)
+            if not axis:  # a late value does not turn the run back
+                self._step = max(self._step, at)
             parts = [(axis, at, values)] if axis else self._axes.split(values, at)
             excluded = {key: exclude(key) if callable(exclude) else exclude for key in values if exclude}
             self._write(outputs, values, excluded, parts)

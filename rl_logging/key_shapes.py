@@ -49,7 +49,13 @@ SHAPES = tuple(
 )
 """Of each: what its text, in small letters, holds for certain; what it is called; its pattern, of which
 the last group, or all, is the secret."""
+_SPECIAL_TOKEN = re.compile(r"<[^<>]{1,40}>|\[[^\[\]]{1,40}\]")
 TRIGGERS = tuple(trigger for trigger, _, _ in SHAPES)
+
+
+def is_special_token(text: str) -> bool:
+    """Whether it is what language models call a token: ``<|im_end|>``, ``[SEP]``."""
+    return _SPECIAL_TOKEN.fullmatch(str.__str__(text)) is not None
 
 
 def spellings(value: str) -> set[str]:

@@ -8,6 +8,7 @@ do. What the figures show is in :mod:`rl_logging.llm_stats` as numbers.
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _LEGEND = 12  # workers; more are light lines without one
 _MARKED_POINTS = 60  # a curve of more is a plain line
+_COLOURS = 10  # that matplotlib's lines take turns with
 _NAME_CELLS, _LABEL_CELLS, _WORKER_CELLS = 50, 30, 24
 _LEGEND_CELLS = 105  # which a line of the legend has room for
 _LABELS = 50  # characters below the bars that need no turning
@@ -120,9 +122,12 @@ def reward_figure(rewards: Any, step: int) -> "Figure | None":
 def _each_worker(lines: Timelines, name: str, interval_s: float) -> "Figure":
     figure, (axes,) = _figure(f"{name}: {_counted(len(lines.workers), 'worker')}", [name])
     many = len(lines.workers) > _LEGEND
-    for worker, values in lines.workers.items():
+    names = _told_apart([visible(to_text(worker)) for worker in lines.workers])
+    for number, (name_, values) in enumerate(zip(names, lines.workers.values(), strict=True)):
         look = {"color": "C0", "linewidth": 0.8, "alpha": 0.3} if many else _look(len(values))
-        axes.plot(_times(values, interval_s), values, label=f"worker {_shown(worker, _WORKER_CELLS)}", **look)
+        if number >= _COLOURS and not many:
+            look["linestyle"] = "--"
+        axes.plot(_times(values, interval_s), values, label=f"worker {name_}", **look)
     axes.set_xlabel("time (s)")
     if not many:
         _legend(figure)
@@ -186,7 +191,7 @@ def _mark(axes: Any, x: np.ndarray, sizes: np.ndarray, y: np.ndarray, marker: st
     if finite.size:
         at = finite[np.argmax(sizes[finite])]
         told = f"{label}: {sizes[at]:.4g} at token {x[at]}"
-        axes.plot(x[[at]], y[[at]], marker, color="black", fillstyle="none", label=told)
+        axes.plot(x[[at]], y[[at]], marker, color="black", fillstyle="none", clip_on=False, label=told)
 
 
 def _look(points: int) -> dict[str, Any]:
@@ -205,6 +210,21 @@ def _whole_numbers(axis: Any) -> None:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Names, where they are long without what all of them begin and end with."""
+    if max(map(len, names), default=0) > _WORKER_CELLS and len(names) > 1:
+        start = _alike(names)
+        names = [f"…{name[start:]}" if start else name for name in names]
+        end = _alike([name[:0:-1] for name in names])
+        names = [f"{name[:-end]}…" if end else name for name in names]
+    return [keep_both_ends(name, _WORKER_CELLS) for name in names]
+
+
+def _alike(names: list[str]) -> int:
+    """How many letters all names begin with."""
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))
 
 
 def _shown(name: Any, cells: int) -> str:

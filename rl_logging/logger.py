@@ -75,6 +75,7 @@ class Logger(RolloutLogger):
         if folder and self._rank == 0:
             earlier = opened.get(os.path.realpath(folder))
             if isinstance(earlier, Logger):  # a notebook's cell ran again
+                self._trouble.tell("earlier", f"another logger wrote {folder} until now: it is closed")
                 earlier.close(timeout_s=5.0)
             self._open_journal(folder)
         self._on_sigterm = OnSigterm(self._end, self._turn) if handle_sigterm else None

@@ -62,13 +62,14 @@ def make_record(
     """
     values: dict[str, Value] = {}
     excluded: dict[str, tuple[str, ...]] = {}
+    number_of, names_of = NUMBERS.get, key_excluded.get  # looked up once: this runs for each value
     for key, value in key_values.items():
         name = _text_name(key) if type(key) is str else key_name(key)
         while name in values:  # two keys that differ only in type are both kept
             name += "_"
-        number = NUMBERS.get(type(value))
+        number = number_of(type(value))
         values[name] = take(name, value, step) if number is None else number(value)
-        names = key_excluded.get(key)
+        names = names_of(key)
         if names and names != ("",):
             excluded[name] = exclusion_names(names)
     return Record(step, now(), values, excluded)

@@ -1,5 +1,6 @@
 """The values between two dumps: SB3's ``record`` methods, for which no value is a bad one."""
 
+import re
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,8 @@ from rl_logging.redaction import Redaction
 from rl_logging.tensors import fetched
 from rl_logging.values import describe, detached, to_text
 
+_NUMBER = re.compile(r"\d+")
+_NAMED = 8  # hidden names that are said at once
 Taken = tuple[dict[Any, Any], dict[Any, Any]]
 """What was recorded, and what is excluded where, by key."""
 
@@ -101,12 +104,14 @@ class RecordingLogger(sb3.Logger):
     def _tell_hidden(self, where: str) -> None:
         """Say once what was hidden."""
         if names := self._secrets.new_hidden():
-            told = f"secrets in {where} are replaced by <hidden>: {', '.join(names)}"
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            told = f"secrets in {where} are replaced by <hidden>: {', '.join(names[:_NAMED])}{more}"
             self._trouble.tell(f"hidden {names[0][:100]}", told)
 
     def _tell_bad(self, method: str, name: Any, error: Exception) -> None:
         told = f"{method}: {to_text(name)!r} is not logged: {describe(error)}{caller()}. Training goes on."
-        self._trouble.tell(f"{method} {to_text(name)[:100]}", told)
+        kind = _NUMBER.sub("#", describe(error))[:80]  # of one name, several things may be wrong
+        self._trouble.tell(f"{method} {to_text(name)[:100]} {kind}", told)
 
     def _valid_step(self, step: Any) -> int:
         try:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rl_logging.assignments import ASSIGNED, GLUED, LITERAL, QUERY, is_code, is_reference, may_assign
-from rl_logging.key_shapes import SHAPES, TRIGGERS, spellings
+from rl_logging.key_shapes import SHAPES, TRIGGERS, is_special_token, spellings
 from rl_logging.secret_names import DOUBTFUL, PLAIN, name_rule
 from rl_logging.values import Value, to_text
 
@@ -231,7 +231,7 @@ def _called(kind: str) -> Judge:
 def _is_secret(value: Value, strength: str) -> bool:
     kind = type(value)
     if issubclass(kind, str):
-        return _exact(value) not in ("", HIDDEN)
+        return _exact(value) not in ("", HIDDEN) and (strength == PLAIN or not is_special_token(value))
     if issubclass(kind, _CONTAINERS) and strength == DOUBTFUL:
         return any(issubclass(type(leaf), str) for leaf in _leaves(value))
     if issubclass(kind, _CONTAINERS):

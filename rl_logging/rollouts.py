@@ -111,7 +111,9 @@ class RolloutLogger(DirectLogger):
     ) -> Path | None:
         if self._is_off():
             return None
-        check_place(self._place(), filename)  # a name is the programmer's, who can mend it
+        owners = [folder for output in self.output_formats if (folder := getattr(output, "folder", None))]
+        inside = [folder for folder in owners if Path(folder).is_relative_to(self._place())]
+        check_place(self._place(), filename, inside)  # a name is the programmer's, who can mend it
         try:
             path = write(self._place(), given, filename, self._secrets.nested)
         except Exception as error:  # columns that do not fit, a full disk, the values' own code

@@ -6,6 +6,7 @@ return in it is obeyed. Every character that a terminal might obey is written ou
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -55,15 +56,17 @@ def print_samples(
     :param console: by default standard output
     :raises ValueError: a limit below 1
     """
-    console = Console() if console is None else console
+    is_own, console = console is None, console or Console()
+    # Not what rich takes for it: a progress bar may stand in its way, to keep its line free.
+    stream = sys.stdout if is_own and sys.stdout is not None else console.file
     page = _Page(console, Excerpts(console, max_lines, max_tokens), rewards)
     try:
         # Not console.print: where nobody reads a pipe any more, rich would end the process.
         with console.capture() as capture:
             console.print(*page.parts(samples, f"{name}, step {step}", file), sep="")
         shown = capture.get()
-        console.file.write(shown.encode(console.encoding, "replace").decode(console.encoding))
-        console.file.flush()
+        stream.write(shown.encode(console.encoding, "replace").decode(console.encoding))
+        stream.flush()
     except (OSError, ValueError) as error:  # it is closed, or nobody is at its other end
         _log.warning("the samples of step %s are not shown: %s", step, describe(error))
 

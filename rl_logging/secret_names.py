@@ -24,9 +24,10 @@ _PLAIN_JOINED = re.compile(  # in the words written as one; "secret" is not here
 )
 _DOUBTFUL_WORDS = frozenset({"auth", "bearer", "cookie", "jwt", "pass", "pwd", "token"})
 _INNOCENT_BEFORE = re.compile(
-    "action|agent|answer|audio|backward|begin|bos|by|class|cls|each|end|eos|eot|first|forward|image|"
-    "last|latent|mask|max|min|multi|n|new|next|num|one|pad|patch|per|prev|previous|prompt|query|"
-    "register|second|sep|single|special|start|state|stop|target|text|think|two|unk|video|vision|word"
+    "action|agent|answer|audio|backward|bad|begin|boi|bos|by|class|cls|delimiter|each|end|eoi|eom|eos|"
+    "eot|first|forward|good|image|last|latent|mask|max|min|multi|n|new|next|num|one|pad|patch|per|"
+    "prev|previous|prompt|query|reasoning|register|response|reward|second|sep|separator|single|special|"
+    "start|state|step|stop|target|text|think|turn|two|unk|video|vision|word"
 )
 _ENDINGS = frozenset({"value", "string", "str"})
 

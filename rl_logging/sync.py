@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_logging import manifest
-from rl_logging.cursor import FINISHED, PARKED, WAITING, Cursor, CursorFile, of_service
+from rl_logging.cursor import DELIVERING, FINISHED, PARKED, WAITING, Cursor, CursorFile, of_service
 from rl_logging.deliveries import Deliveries, build
 from rl_logging.formats.bounds import at_home, own_screen
 from rl_logging.formats.tracker import KILLED
@@ -39,11 +39,17 @@ def show(plan: Plan) -> int:
             str(cursor.handed - cursor.first),
             str(lacks),
             str(cursor.refused),
-            Text(cursor.error or cursor.state),
+            Text(cursor.error or _state(plan, entry, cursor)),
         )
         is_incomplete |= lacks > 0
     Console(highlight=False).print(table)
     return int(is_incomplete)
+
+
+def _state(plan: Plan, entry: Entry, cursor: Cursor) -> str:
+    lock = FileLock(CursorFile(plan.folder, entry.name).lock_path)
+    is_left = cursor.state == DELIVERING and not lock.is_held()  # its process was killed
+    return "nobody delivers" if is_left else cursor.state
 
 
 def run(plan: Plan) -> int:

@@ -415,3 +415,46 @@ def test_after_close_nothing_is_written(tmp_path: Path) -> None:
     logger.log_tags({"a": "b"})
 
     assert [record.kind for record in read(tmp_path / "journal.jsonl")] == ["metrics", "lifecycle"]
+
+
+def test_the_step_of_metrics_counts(tmp_path: Path) -> None:
+    """Who never calls ``dump`` has a step too; a late value does not turn it back."""
+    with configure(tmp_path, ["csv"]) as logger:
+        logger.log_metrics({"x": 1}, step=100)
+        logger.log_metrics({"late": 1}, step=50)
+        logger.log_text("note", "four words")
+    with configure(tmp_path, ["csv"]) as resumed:
+        assert resumed.resumed_from == 100
+
+    (note,) = [record for record in read(tmp_path / "journal.jsonl") if "note" in record.values]
+    assert note.step == 100
+
+
+def test_different_errors_under_one_name_are_each_said(
+    logger: Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second mistake is another one than the first."""
+    logger.log_samples(["a"], [1.0, 2.0], 1)
+    logger.log_samples(["a"], ["text"], 1)
+    logger.log_samples(["a"], [1.0, 2.0], 2)
+
+    told = [message for message in caplog.messages if "log_samples" in message]
+    assert len(told) == 2
+
+
+def test_after_close_no_hyperparameters_are_written(tmp_path: Path) -> None:
+    """Nothing is written then."""
+    logger = configure(tmp_path / "run", [])
+    logger.close()
+    logger.log_hyperparams({"late": 1})
+
+    assert not (tmp_path / "run" / "hyperparams.yaml").exists()
+
+
+def test_a_logger_that_takes_over_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A cell that runs again means it; two loggers by mistake do not."""
+    first = configure(tmp_path, [])
+    with configure(tmp_path, []):
+        first.log_metrics({"x": 1}, 1)
+
+    assert f"another logger wrote {tmp_path} until now: it is closed" in caplog.text

@@ -417,3 +417,16 @@ def test_recorded_run_is_drawn_at_every_step():
     validations = [step["validation"] for step in steps if "validation" in step]
     assert {len({*map(len, (v["conversations"], v["rewards"], v["references"]))}) for v in validations} == {1}
     assert any("tool_calls" in m for v in validations for talk in v["conversations"] for m in talk)
+
+
+def test_long_names_of_workers_are_told_apart() -> None:
+    """A cluster's names differ in a few letters in their middle, or at an end."""
+    names = [f"vllm_worker_of_the_cluster_{n:02}.node.of.some.site.example" for n in range(12)]
+    figures = worker_timeline_figures({name: [1.0, 2.0] for name in names}, "requests", 1.0)
+    assert figures is not None
+    lines = figures[0].axes[0].lines
+
+    assert [line.get_label() for line in lines] == [
+        f"worker …{n:02}…" if n < 10 else f"worker …{n}…" for n in range(12)
+    ]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12

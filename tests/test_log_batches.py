@@ -106,3 +106,23 @@ def test_nemo_rls_methods_write_the_same(tmp_path: Path) -> None:
         {"content": "b", "rewards": 0.5, "idx": 1},
     ]
     assert (tmp_path / "logs" / "lines.jsonl").read_text() == '{"x": 1}\n{"x": 2}\n'
+
+
+@pytest.mark.parametrize("name", ["tensorboard/x", "own/events/x", "swanlab/x", "wandb/x"])
+def test_the_trackers_own_files_are_safe(name: str, tmp_path: Path) -> None:
+    """Also where a tracker's folder has another name than usual."""
+    config = {
+        "log_dir": str(tmp_path / "logs"),
+        "tensorboard_enabled": True,
+        "tensorboard": {"log_dir": "own"},
+    }
+    with NemoLogger(config) as logger, pytest.raises(ValueError, match="run's own files"):
+        logger.log_batched_dict_as_jsonl({"a": [1]}, name)
+
+
+def test_a_name_that_no_file_can_have_is_a_value_error(logger: Logger) -> None:
+    """The system's own error would not say what is wrong."""
+    with pytest.raises(ValueError, match="is no file's name: File name too long"):
+        logger.log_lines(["a"], "x" * 300)
+    with pytest.raises(TypeError):
+        logger.log_lines(["a"], None)  # type: ignore[arg-type]

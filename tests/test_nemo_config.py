@@ -26,7 +26,10 @@ REFUSED = [
     ({"gpu_flush_interval": "10"}, "gpu_flush_interval is a number, not '10'"),
     ({"num_val_samples_to_print": -1}, "a whole number from 0 on, not -1"),
     ({"num_val_samples_to_print": 1.5}, "num_val_samples_to_print is a whole number, not 1.5"),
-    ({"log_dir": 5}, "log_dir is a text, not 5"),
+    ({"log_dir": 5}, "log_dir is a text or a path, not 5"),
+    ({"log_dir": OmegaConf.create({"a": 1})}, "log_dir is a text or a path, not"),
+    (OmegaConf.create({"log_dir": "???"}), "Missing mandatory value: log_dir"),
+    ({"logger": ["wandb"]}, r"the section 'logger' is a mapping, not \['wandb'\]"),
     (["wandb"], r"the logger's configuration is a mapping, not \['wandb'\]"),
 ]
 
@@ -41,6 +44,8 @@ def test_what_is_wrong_is_named(config, told: str) -> None:
     """A run of a day must not be without its tracker for a letter."""
     with pytest.raises((ValueError, TypeError), match=told):
         Logger(config)
+
+    assert list(Path.cwd().iterdir()) == []  # no folder is used up
 
 
 def test_only_what_is_enabled_is_needed(tmp_path: Path) -> None:
@@ -95,6 +100,22 @@ def test_yaml_and_omegaconf(kind: str, tmp_path: Path) -> None:
     assert logger.num_val_samples_to_print == 10
     assert [output.history() for output in logger.core.output_formats] == [{"loss": [(1, 0.5)]}]
     assert list((tmp_path / "logs" / "tb_logs").glob("*tfevents*"))
+
+
+def test_an_empty_section_is_one(tmp_path: Path) -> None:
+    """And a folder may be a path."""
+    with Logger({"logger": None}) as logger:
+        assert logger.base_log_dir == "logs/exp_001"
+    with Logger({"log_dir": tmp_path / "path"}) as logger:
+        assert logger.base_log_dir == str(tmp_path / "path")
+
+
+def test_tensorboard_alone_keeps_its_own_folder(tmp_path: Path) -> None:
+    """``log_dir`` of its section is documented."""
+    with TensorboardLogger({"log_dir": "own"}, "logs") as backend:
+        backend.log_metrics({"loss": 0.5}, step=1)
+
+    assert list((tmp_path / "logs" / "own").glob("*tfevents*"))
 
 
 def test_omegaconf_refers_to_itself(tmp_path: Path) -> None:

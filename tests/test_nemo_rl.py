@@ -198,6 +198,36 @@ def test_loggers_of_the_users_own_get_all(caplog: pytest.LogCaptureFixture) -> N
     assert history(logger) == {"train/loss": [(1, 0.5)]}
 
 
+def test_a_logger_as_the_page_shows_it_gets_all() -> None:
+    """It has no step metric, and is not called after the end."""
+
+    got: list[Any] = []
+
+    class Shown(LoggerInterface):
+        def log_metrics(self, metrics, step, prefix="") -> None:
+            got.append((metrics, step, prefix))
+
+        def log_hyperparams(self, params) -> None:
+            got.append(params)
+
+    with Logger({"log_dir": "logs"}) as logger:
+        logger.loggers.append(Shown())
+        logger.log_metrics({"loss": 0.5}, step=1, prefix="train")
+    logger.log_metrics({"loss": 0.5}, step=2)
+
+    assert got == [({"loss": 0.5}, 1, "train")]
+
+
+def test_a_run_that_goes_on_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder is used again by mistake, too."""
+    for _ in range(2):
+        with Logger({"log_dir": "logs"}) as logger:
+            logger.log_metrics({"loss": 0.5}, step=7)
+
+    told = "Resuming the run in logs after step 7. A new run needs another log_dir."
+    assert [line for line in capsys.readouterr().out.splitlines() if "Resuming" in line] == [told]
+
+
 @pytest.mark.parametrize("metrics", [None, 5, "loss", [1, 2]], ids=str)
 def test_what_is_no_mapping_is_said(metrics: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing raises in a training loop."""

@@ -455,3 +455,27 @@ def test_time_grows_with_the_text_only(unit):
     redaction.source(text)
 
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [
+        ("end_of_turn_token", "<|im_end|>"),
+        ("user_token", "<|user|>"),
+        ("system_token", "[INST]"),
+        ("assistant_token", "<｜Assistant｜>"),
+        ("step_token", "ки"),
+        ("good_token", "+"),
+    ],
+)
+def test_special_tokens_of_language_models_are_no_secrets(name: str, token: str) -> None:
+    """They stand in every text of a rollout, and must not be hidden there."""
+    redaction = Redaction()
+
+    assert redaction.nested({name: token}) == {name: token}
+    assert redaction.text(f"2{token}") == f"2{token}"
+
+
+def test_a_password_in_brackets_is_one() -> None:
+    """Only a doubtful name may have another meaning."""
+    assert Redaction().nested({"password": "[hunter2]"}) == {"password": HIDDEN}

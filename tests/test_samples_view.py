@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import Progress
 
 from rl_logging.samples import Sample, choose, to_samples
 from rl_logging.samples_view import print_samples
@@ -319,3 +320,19 @@ def test_a_console_that_has_ascii_only_gets_ascii() -> None:
 
     assert run.stdout.isascii()
     assert rb"|   \u05e9 \u2588 4" in run.stdout
+
+
+def test_a_progress_bar_keeps_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in for standard output is written to: it clears the bar first."""
+    stream = io.StringIO()
+    screen = Console(file=stream, width=60, force_terminal=True, color_system=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        with Progress(console=screen, auto_refresh=False) as bar:
+            bar.add_task("GRPO", total=2)
+            bar.refresh()
+            print_samples(to_samples(["four words"], [1.0]), [1.0], 3)
+
+    lines = [line for line in stream.getvalue().splitlines() if "step 3" in line]
+    assert len(lines) == 1
+    assert "GRPO" not in lines[0]

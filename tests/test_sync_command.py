@@ -1,6 +1,8 @@
 """``rl-logging sync`` at a terminal: its mistakes in one line, its bars, and Ctrl-C."""
 
+import dataclasses
 import fcntl
+import multiprocessing
 import os
 import signal
 import struct
@@ -13,8 +15,8 @@ import pytest
 from runs import ARRIVAL_S, DEAD_SERVER, child, dump, in_tensorboard, points, read_terminal
 from waiting import wait_until
 
-from rl_logging import configure
-from rl_logging.cursor import CursorFile
+from rl_logging import cli, configure
+from rl_logging.cursor import DELIVERING, CursorFile
 from rl_logging.lock import FileLock
 
 SYNC = "import sys; from rl_logging.cli import main; sys.exit(main())"
@@ -89,3 +91,36 @@ def test_ctrl_c_ends_it_with_the_table_and_status_130(run: Path, monkeypatch: py
     assert "Traceback" not in shown + (run / "courier.log").read_text()
     assert "tensorboard" in shown
     assert not FileLock(cursor.lock_path).is_held()
+
+
+def test_dry_run_says_where_nobody_delivers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a kill, the last word of a cursor is that it delivers; the lock beside it knows better."""
+    run = tmp_path / "run"
+    with configure(run, ["tensorboard"]) as logger:
+        dump(logger, 1, 2)
+    file = CursorFile(run, "tensorboard")
+    cursor = file.load()
+    assert cursor is not None
+    file.save(dataclasses.replace(cursor, state=DELIVERING, handed=1))
+
+    def state() -> str:
+        cli.main(["sync", str(run), "--dry-run"])
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if "tensorboard" in line]
+        return row.split("│")[-2].strip()
+
+    left = state()
+    lock = FileLock(file.lock_path)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        taken = pool.apply(_acquire, (lock.path,))
+        held = state()
+
+    assert (left, taken, held) == ("nobody delivers", True, "delivering")
+
+
+def _acquire(path: Path) -> bool:
+    """Take a lock and keep it until this process ends."""
+    _kept.append(FileLock(path))
+    return _kept[0].acquire()
+
+
+_kept: list[FileLock] = []

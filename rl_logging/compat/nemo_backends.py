@@ -20,6 +20,7 @@ from rl_logging.compat.nemo_config import (
 )
 from rl_logging.compat.nemo_names import Named
 from rl_logging.compose import configure
+from rl_logging.formats import make_output
 from rl_logging.formats.base import Sender
 from rl_logging.logger import Logger as CoreLogger
 from rl_logging.run_folders import next_run_folder
@@ -121,6 +122,7 @@ class Backend(LoggerInterface):
 
     def __exit__(self, *error: Any) -> None:
         self.core.__exit__(*error)
+        self.close()
 
 
 class _Alone(Backend):
@@ -137,8 +139,10 @@ class _Alone(Backend):
     _output: ClassVar[str]
 
     def __init__(self, cfg: Any, log_dir: str | None = None) -> None:
-        folder = Path(log_dir or "logs")
-        arguments = output_arguments(self._output, read_section(self._output, cfg), folder)
+        folder, section = Path(log_dir or "logs"), read_section(self._output, cfg)
+        own = folder / section.get("log_dir", "") if self._output == "tensorboard" else folder
+        arguments = output_arguments(self._output, section, own)
+        make_output(self._output, folder, **arguments)  # which makes no folder: what is refused leaves none
         run_folder = next_run_folder(folder, f"{self._output}_run")
         super().__init__(make_core([self._output], run_folder, {self._output: arguments}))
 
@@ -220,6 +224,8 @@ def make_core(outputs: list[str], folder: Path, arguments: dict[str, Any]) -> Co
     places = [
         f"{output.name}: {output.where()}" for output in core.output_formats if isinstance(output, Sender)
     ]
+    if core.resumed_from is not None:
+        say(f"Resuming the run in {folder} after step {core.resumed_from}. A new run needs another log_dir.")
     say(f"Logging to {folder}", *(places or ["no tracker is enabled: the journal alone has it"]))
     return core
 

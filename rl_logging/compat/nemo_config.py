@@ -52,7 +52,7 @@ class GPUMonitoringConfig(TypedDict, total=False):
 class LoggerConfig(TypedDict, total=False):
     """What :class:`rl_logging.compat.nemo_rl.Logger` is told."""
 
-    log_dir: str
+    log_dir: str | Path
     wandb_enabled: bool
     swanlab_enabled: bool
     tensorboard_enabled: bool
@@ -77,7 +77,13 @@ SECTIONS: dict[str, type] = {
     "mlflow": MLflowConfig,
     "clearml": ClearMLConfig,
 }
-_WORDS = {str: "a text", bool: "true or false", int: "a whole number", int | float: "a number"}
+_WORDS: dict[Any, str] = {
+    str: "a text",
+    str | Path: "a text or a path",
+    bool: "true or false",
+    int: "a whole number",
+    int | float: "a number",
+}
 _INTERVAL_S = 10
 _SEP = "."  # NeMo-RL's, between the names of nested hyperparameters
 
@@ -93,8 +99,8 @@ def read_config(given: Any) -> dict[str, Any]:
     """
     loaded = _from_yaml(Path(given)) if isinstance(given, (str, Path)) else given
     config = _plain("the logger's configuration", loaded)
-    if isinstance(config.get("logger"), Mapping):
-        config = dict(config["logger"])
+    if "logger" in config:
+        config = _plain("the section 'logger'", config["logger"])
     config = _checked(config, LoggerConfig)
     for name in SECTIONS:
         if config.get(f"{name}_enabled") and name not in config:
@@ -154,7 +160,10 @@ def _gpu_monitoring(config: Mapping[str, Any]) -> dict[str, float]:
 def _plain(name: str, given: Any) -> dict[str, Any]:
     omegaconf = sys.modules.get("omegaconf")  # who has one of its configurations has imported it
     if omegaconf is not None and isinstance(given, omegaconf.DictConfig):
-        given = omegaconf.OmegaConf.to_container(given, resolve=True)
+        try:
+            given = omegaconf.OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
+        except omegaconf.errors.OmegaConfBaseException as error:
+            raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
     if given is None:  # in YAML, what has no keys
         return {}
     if not isinstance(given, Mapping):

@@ -42,6 +42,7 @@ from rl_logging.compat.nemo_functions import (
 )
 from rl_logging.compat.nemo_gpu import GpuMetricSnapshot, RayGpuMonitorLogger
 from rl_logging.errors import Trouble
+from rl_logging.formats import make_output
 from rl_logging.llm_plots import token_error_figure, worker_timeline_figures
 from rl_logging.values import describe
 
@@ -70,7 +71,9 @@ __all__ = [
 
 
 class Logger(Backend):
-    """One logger for all trackers that a configuration enables. None of its ``log_*`` raises.
+    """One logger for all trackers that a configuration enables.
+
+    None of its ``log_*`` raises, but for a file's name that leads elsewhere.
 
     ``loggers`` takes loggers of your own, which get all that this one does; an error of theirs
     is said and stops nothing. ``core`` is this package's logger, with all else that it can.
@@ -85,12 +88,15 @@ class Logger(Backend):
 
     def __init__(self, cfg: LoggerConfig | Mapping[str, Any] | str | Path) -> None:
         config = read_config(cfg)
-        self.base_log_dir = config.get("log_dir") or get_next_experiment_dir("logs")
+        names = enabled(config)
+        for name in names:  # which makes no folder: what is refused leaves none
+            make_output(name, "logs", **output_arguments(name, config[name], Path("logs")))
+        self.base_log_dir = str(config.get("log_dir") or get_next_experiment_dir("logs"))
         self.num_val_samples_to_print: int = config["num_val_samples_to_print"]
         self.loggers: list[LoggerInterface] = []
         self.gpu_monitor: RayGpuMonitorLogger | None = None
         self._trouble = Trouble()
-        folder, names = Path(self.base_log_dir), enabled(config)
+        folder = Path(self.base_log_dir)
         arguments = {
             name: output_arguments(name, config[name], folder / _subfolder(name, config[name]))
             for name in names
@@ -114,7 +120,8 @@ class Logger(Backend):
         step_finished: bool = False,
     ) -> None:
         super().log_metrics(metrics, step, prefix, step_metric)
-        self._others(lambda other: other.log_metrics(metrics, step, prefix, step_metric))
+        axis = {} if step_metric is None else {"step_metric": step_metric}  # which not every logger knows
+        self._others(lambda other: other.log_metrics(metrics, step, prefix, **axis))
 
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         super().log_hyperparams(params)
@@ -187,6 +194,13 @@ class Logger(Backend):
         self.core.log_samples(
             message_logs, rewards, step, references=references, num_samples=self.num_val_samples_to_print
         )
+
+    def close(self) -> None:
+        """Finish the run; a second call does nothing. Loggers of your own are yours to finish."""
+        super().close()
+        self.loggers = []
+
+    finish = close
 
     def _others(self, log: Callable[[LoggerInterface], None]) -> None:
         for other in self.loggers:
