@@ -1,7 +1,7 @@
 """Metrics that are drawn against another one than the training step."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rl_logging.record import to_step
@@ -66,13 +66,27 @@ class Axes:
             return
 
 
-def flat(metrics: Mapping[Any, Any], depth: int = 0) -> dict[Any, Any]:
-    """Nested metrics under names with slashes."""
+def flat(metrics: Iterable[tuple[Any, Any]], depth: int = 0) -> dict[Any, Any]:
+    """Nested metrics under names with slashes.
+
+    :param metrics: names and values
+    """
     found: dict[Any, Any] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
-            inner = flat(value, depth + 1)
-            found.update({f"{to_text(name)}/{to_text(key)}": item for key, item in inner.items()})
+    for name, value in metrics:
+        inner = items_of(value) if depth < _MAX_DEPTH else None
+        if inner:
+            nested = flat(inner, depth + 1)
+            found.update({f"{to_text(name)}/{to_text(key)}": item for key, item in nested.items()})
         else:
             found[name] = value
     return found
+
+
+def items_of(value: Any) -> list[tuple[Any, Any]] | None:
+    """What a mapping holds; None for any other value, and for one that does not say."""
+    if not issubclass(type(value), Mapping):  # isinstance() would ask the object itself
+        return None
+    try:
+        return list(value.items())
+    except Exception:  # the object's own code may raise anything
+        return None

@@ -10,7 +10,7 @@ from stable_baselines3.common import logger as sb3
 
 from rl_logging import hyperparams
 from rl_logging.artifacts import describe_artifact, keep_artifact, new_place
-from rl_logging.axes import Axes, flat
+from rl_logging.axes import Axes, flat, items_of
 from rl_logging.journaled import JournaledLogger
 from rl_logging.media import folder_name
 from rl_logging.models import save_model
@@ -44,14 +44,13 @@ class DirectLogger(JournaledLogger):
             be their axis; it gets no prefix
         :param exclude: the outputs that shall not get them: names, or a callable that gives them by key
         """
-        if not isinstance(metrics, Mapping):
+        if (given := items_of(metrics)) is None:
             wrong = TypeError(f"metrics are a mapping, not {type(metrics).__name__}")
             return self._tell_bad("log_metrics", prefix or "metrics", wrong)
-        named = flat(metrics)
+        named = flat(given)
         values = {f"{prefix}/{k}" if prefix and k != step_metric else k: v for k, v in named.items()}
         if step_metric is None:
-            self._log_values(values, step, exclude=exclude)
-            return
+            return self._log_values(values, step, exclude=exclude)
         axes = Axes()
         axes.define("*", step_metric)
         for axis, at, part in axes.split(values, self._valid_step(step)):
@@ -67,9 +66,7 @@ class DirectLogger(JournaledLogger):
         :param image: an array, a tensor, or the path of an image file
         :param dataformats: what its dimensions are: ``HWC``, ``CHW``, ``HW``, ``NCHW`` and so on
         """
-        self._log_values(
-            {name: image if isinstance(image, sb3.Image) else sb3.Image(image, dataformats)}, step
-        )
+        self._log_values({name: _as(sb3.Image, image, dataformats)}, step)
 
     def log_video(self, name: str, frames: Any, step: int | None = None, fps: float = 30.0) -> None:
         """Log a video.
@@ -77,16 +74,14 @@ class DirectLogger(JournaledLogger):
         :param frames: of the shape (N, T, C, H, W) or (T, C, H, W); uint8, or floats from 0 to 1
         :param fps: frames per second
         """
-        self._log_values({name: frames if isinstance(frames, sb3.Video) else sb3.Video(frames, fps)}, step)
+        self._log_values({name: _as(sb3.Video, frames, fps)}, step)
 
     def log_figure(self, name: str, figure: Any, step: int | None = None, close: bool = False) -> None:
         """Log a matplotlib figure, as it looks now.
 
         :param close: whether to close it then
         """
-        self._log_values(
-            {name: figure if isinstance(figure, sb3.Figure) else sb3.Figure(figure, close)}, step
-        )
+        self._log_values({name: _as(sb3.Figure, figure, close)}, step)
 
     def log_histogram(self, name: str, values: Any, step: int | None = None, bins: int = BINS) -> None:
         """Log the distribution of values.
@@ -97,8 +92,7 @@ class DirectLogger(JournaledLogger):
         try:
             whole = values if isinstance(values, Histogram) else Histogram(values, bins)
         except Exception as error:  # the values' own code may raise anything
-            self._tell_bad("log_histogram", name, error)
-            return
+            return self._tell_bad("log_histogram", name, error)
         self._log_values({name: whole}, step)
 
     def log_table(self, name: str, table: Any, step: int | None = None) -> None:
@@ -109,8 +103,7 @@ class DirectLogger(JournaledLogger):
         try:
             whole = Table.of(table)
         except Exception as error:  # as above
-            self._tell_bad("log_table", name, error)
-            return
+            return self._tell_bad("log_table", name, error)
         self._log_values({name: whole}, step)
 
     def define_metric(self, name_or_pattern: str, step_metric: str) -> None:
@@ -144,10 +137,10 @@ class DirectLogger(JournaledLogger):
 
     def log_tags(self, tags: Mapping[str, Any]) -> None:
         """Log tags of the run: texts by name."""
-        if not isinstance(tags, Mapping):
+        if (given := items_of(tags)) is None:
             wrong = TypeError(f"tags are a mapping, not {type(tags).__name__}")
             return self._tell_bad("log_tags", "tags", wrong)
-        hidden = self._secrets.nested({to_text(name): to_text(value) for name, value in tags.items()})
+        hidden = self._secrets.nested({to_text(name): to_text(value) for name, value in given})
         self._tell_hidden("tags")
         self._hand_over(Record(self._step, now(), hidden, kind=TAGS))
 
@@ -250,3 +243,7 @@ class DirectLogger(JournaledLogger):
         about: dict[str, Value] = self._secrets.nested(to_plain(dict(metadata or {})))
         self._tell_hidden("metadata")
         return about
+
+
+def _as(kind: type, value: Any, *arguments: Any) -> Any:
+    return value if issubclass(type(value), kind) else kind(value, *arguments)

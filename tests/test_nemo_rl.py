@@ -243,7 +243,8 @@ def test_values_of_any_kind_stop_nothing(caplog: pytest.LogCaptureFixture) -> No
 
     loop: dict[str, Any] = {"a": 1}
     loop["loop"] = loop
-    with Logger({"log_dir": "logs", "wandb_enabled": True, "wandb": {}}) as logger:
+    trackers = {"wandb_enabled": True, "wandb": {}, "tensorboard_enabled": True, "tensorboard": {}}
+    with Logger({"log_dir": "logs", **trackers}) as logger:
         logger.log_metrics(loop, step=1)
         logger.log_metrics({"none": None, "text": "x", "empty": {}, "list": [], 3: 4}, step=2)
         logger.log_metrics({"x": np.zeros(3), "axis": np.zeros(3)}, step=3, step_metric="axis")
@@ -251,7 +252,7 @@ def test_values_of_any_kind_stop_nothing(caplog: pytest.LogCaptureFixture) -> No
         logger.log_histogram(["a"], 1, "bad")
         logger.log_plot("no figure", 1, "bad")
 
-    assert history(logger)["3"] == [(2, 4.0)]
+    assert [output.history()["3"] for output in logger.core.output_formats] == [[(2, 4.0)]] * 2
 
 
 def test_flatten_dict_does_what_it_documents() -> None:

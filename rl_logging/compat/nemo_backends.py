@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 from rich.text import Text
 
+from rl_logging.axes import items_of
 from rl_logging.compat.nemo_config import (
     ClearMLConfig,
     MLflowConfig,
@@ -24,7 +25,7 @@ from rl_logging.formats import make_output
 from rl_logging.formats.base import Sender
 from rl_logging.logger import Logger as CoreLogger
 from rl_logging.run_folders import next_run_folder
-from rl_logging.values import to_plain
+from rl_logging.values import is_number, to_plain
 
 _log = logging.getLogger("rl_logging")
 _DRAWN = ("wandb",)  # only there does a step metric take the step's place
@@ -83,14 +84,14 @@ class Backend(LoggerInterface):
         :param step_metric: the one among them that is to be their axis in W&B
         :param step_finished: makes no difference: a call is a row of its own
         """
-        if not isinstance(metrics, Mapping):
+        if (given := items_of(metrics)) is None:
             return self.core.log_metrics(metrics, step)  # which says that it is none
         outputs = [output.name for output in self.core.output_formats if isinstance(output, Sender)]
-        named = Named(outputs, metrics, prefix, step_metric)
+        named = Named(outputs, given, prefix, step_metric)
         others = [output for output in outputs if output not in _DRAWN]
         if step_metric not in named.values or len(others) == len(outputs):
             self.core.log_metrics(named.values, step, exclude=named.excluded.get)
-        elif not others or to_plain(named.values[step_metric]) == step:
+        elif not others or _is(named.values[step_metric], step):
             self.core.log_metrics(named.values, step, "", step_metric, exclude=named.excluded.get)
         else:  # NeMo-RL's other loggers keep the training step
             self.core.log_metrics(named.values, step, exclude=named.without(_DRAWN))
@@ -213,6 +214,11 @@ class ClearMLLogger(_Alone):
 
     def __init__(self, cfg: ClearMLConfig, log_dir: str | None = None) -> None:
         super().__init__(cfg, log_dir)
+
+
+def _is(value: Any, step: Any) -> bool:
+    one, other = to_plain(value), to_plain(step)
+    return is_number(one) and is_number(other) and bool(one == other)
 
 
 def make_core(outputs: list[str], folder: Path, arguments: dict[str, Any]) -> CoreLogger:

@@ -1,10 +1,11 @@
 """The names under which NeMo-RL's loggers show metrics, tracker by tracker."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
 
+from rl_logging.axes import items_of
 from rl_logging.rich import Histogram
 from rl_logging.values import is_number, to_plain, to_text
 
@@ -25,14 +26,14 @@ class Named:
     def __init__(
         self,
         outputs: Collection[str],
-        metrics: Mapping[Any, Any],
+        metrics: Iterable[tuple[Any, Any]],
         prefix: str | None,
         step_metric: str | None,
     ) -> None:
         self.values: dict[str, Any] = {}
         self.excluded: dict[str, tuple[str, ...]] = {}
         self._outputs = outputs
-        for key, value in metrics.items():
+        for key, value in metrics:
             name = to_text(key)
             full = f"{prefix}/{name}" if prefix else name
             if name == step_metric:
@@ -45,8 +46,9 @@ class Named:
         return lambda name: (*outputs, *self.excluded.get(name, ()))
 
     def _add(self, name: str, dotted: str, value: Any, depth: int) -> None:
-        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
-            for key, inner in value.items():
+        nested = items_of(value) if depth < _MAX_DEPTH else None
+        if nested:
+            for key, inner in nested:
                 part = to_text(key)
                 self._add(f"{name}/{part}", f"{dotted}.{part}", inner, depth + 1)
         else:
@@ -68,7 +70,7 @@ class Named:
 
 
 def _histogram(value: Any) -> Any:
-    if not isinstance(value, (list, tuple)) or not value:
+    if not issubclass(type(value), (list, tuple)) or not value:
         return value
     plain = [to_plain(item) for item in value]
     return Histogram(np.asarray(plain, np.float64)) if all(map(is_number, plain)) else value

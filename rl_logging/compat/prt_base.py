@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rl_logging.axes import items_of
 from rl_logging.errors import Trouble, caller
 from rl_logging.logger import Logger as CoreLogger
 from rl_logging.record import key_name, to_step
@@ -67,16 +68,16 @@ class Logger:
         :param iteration: by default they are counted
         """
         if core := self._core_for("log_scalar"):
-            key = name if isinstance(name, str) else key_name(name)  # which may be unhashable
+            key = name if type(name) is str else key_name(name)  # which may be unhashable
             core.log_metrics({key: value}, self._count([key], iteration))
 
     def log_metrics(self, metrics: Mapping[str, float], iteration: int | None = None) -> None:
         """Log several numbers at one iteration, each by :meth:`log_scalar`."""
-        if not isinstance(metrics, Mapping):
+        if (given := items_of(metrics)) is None:
             self._tell("log_metrics", f"metrics are a mapping, not {type(metrics).__name__}")
             return
-        at = self._count(metrics, iteration)
-        for name, value in metrics.items():
+        at = self._count([name for name, _ in given], iteration)
+        for name, value in given:
             self.log_scalar(name, value, at)
 
     def log_artifact(
