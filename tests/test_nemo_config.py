@@ -141,6 +141,10 @@ def test_a_missing_package_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("rl_logging.formats.find_spec", lambda name: None)
     with pytest.raises(MissingBackendError, match=r"pip install 'rl_logging\[wandb\]'"):
         Logger({"wandb_enabled": True, "wandb": {}})
+    with pytest.raises(MissingBackendError, match=r"pip install 'rl_logging\[ray\]'"):
+        Logger({"monitor_gpus": True})
+
+    assert list(Path.cwd().iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", [WandbLogger, TensorboardLogger, MLflowLogger])

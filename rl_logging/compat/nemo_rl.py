@@ -42,7 +42,7 @@ from rl_logging.compat.nemo_functions import (
 )
 from rl_logging.compat.nemo_gpu import GpuMetricSnapshot, RayGpuMonitorLogger
 from rl_logging.errors import Trouble
-from rl_logging.formats import make_output
+from rl_logging.formats import check_installed, make_output
 from rl_logging.llm_plots import token_error_figure, worker_timeline_figures
 from rl_logging.values import describe
 
@@ -82,7 +82,7 @@ class Logger(Backend):
         Without a ``log_dir``, the next numbered folder in ``logs``
     :raises ValueError: an unknown key, a section that is missing, or a value that is not allowed
     :raises TypeError: a value of another type, or an argument that a tracker does not have
-    :raises MissingBackendError: the package of a tracker that is enabled is not installed
+    :raises MissingBackendError: the package of a tracker that is enabled, or Ray's, is not installed
     :raises OSError: the folder cannot be written
     """
 
@@ -91,6 +91,8 @@ class Logger(Backend):
         names = enabled(config)
         for name in names:  # which makes no folder: what is refused leaves none
             make_output(name, "logs", **output_arguments(name, config[name], Path("logs")))
+        for package in ("ray", "prometheus_client") if config.get("monitor_gpus") else ():
+            check_installed("ray", package)
         self.base_log_dir = str(config.get("log_dir") or get_next_experiment_dir("logs"))
         self.num_val_samples_to_print: int = config["num_val_samples_to_print"]
         self.loggers: list[LoggerInterface] = []
