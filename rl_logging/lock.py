@@ -50,13 +50,24 @@ class FileLock:
         return True
 
     def is_held(self) -> bool:
-        """Whether anybody has it now."""
-        if not self.path.exists():
+        """Whether anybody has it now; asking changes nothing.
+
+        :raises OSError: the file cannot be opened
+        """
+        with _guard:
+            if _key(self.path) in _held:  # closing a second descriptor would give it back
+                return True
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                return error.errno not in _UNKNOWN
+            finally:
+                os.close(fd)
             return False
-        if _key(self.path) in _held or not self.acquire():  # its holder may ask, and keeps it
-            return True
-        self.release()
-        return False
 
     def _try(self) -> bool:
         key = _key(self.path)
