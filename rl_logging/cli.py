@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rl_logging import __version__
 
@@ -27,6 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="rl-logging", description="One logger for reinforcement learning.")
     parser.add_argument("--version", action="version", version=f"rl_logging {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_demo(commands)
+    _add_sync(commands)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    status: int = options.run(parser, options)
+    return status
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="train an agent, log it to every output, and check what arrived",
@@ -55,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="train nothing; replay a recorded run of GRPO through NeMo-RL's calls into every tracker",
     )
     demo.set_defaults(run=_demo)
+
+
+def _add_sync(commands: Any) -> None:
     sync = commands.add_parser(
         "sync",
         help="deliver what a run's trackers lack",
@@ -72,10 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--offline", action="store_true", help="into the trackers' offline modes, on this machine"
     )
     sync.set_defaults(run=_sync)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    status: int = options.run(parser, options)
-    return status
 
 
 def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

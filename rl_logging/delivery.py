@@ -171,8 +171,7 @@ class Delivery:
 
     def _open(self) -> bool:
         """Open or continue the tracker's run; False where all has to be delivered again."""
-        if self._earlier is not None:
-            earlier = self._earlier
+        if (earlier := self._earlier) is not None:
             stays = not earlier.run or self.sender.resume(earlier.run)
             self._earlier = None
             if not stays or self._from_start:
@@ -180,13 +179,12 @@ class Delivery:
                 self._begin()
                 self.cursor.service, self.cursor.run = earlier.service, earlier.run
                 return False
-        was_open = self.sender.is_open
-        if not was_open:
-            try:
-                self.sender.run  # noqa: B018  it is opened on first use
-            except Exception as error:
-                raise _NotOpenedError(error) from error
-        if not was_open or (not self.cursor.run and self.sender.reference()):  # the user may have opened it
+        was_open = self.sender.is_open  # perhaps by the user
+        try:
+            self.sender.run  # noqa: B018  it is opened on first use
+        except Exception as error:
+            raise _NotOpenedError(error) from error
+        if not was_open or (not self.cursor.run and self.sender.reference()):
             self.cursor.run, self.cursor.url = self.sender.reference(), self.sender.url()
             self.cursor.theirs = self.sender.joins() and not self.sender.leave_open
             self._save()

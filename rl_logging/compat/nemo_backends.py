@@ -141,8 +141,7 @@ class _Alone(Backend):
 
     def __init__(self, cfg: Any, log_dir: str | None = None) -> None:
         folder, section = Path(log_dir or "logs"), read_section(self._output, cfg)
-        own = folder / section.get("log_dir", "") if self._output == "tensorboard" else folder
-        arguments = output_arguments(self._output, section, own)
+        arguments = output_arguments(self._output, section, folder)
         make_output(self._output, folder, **arguments)  # which makes no folder: what is refused leaves none
         run_folder = next_run_folder(folder, f"{self._output}_run")
         super().__init__(make_core([self._output], run_folder, {self._output: arguments}))

@@ -129,21 +129,22 @@ def enabled(config: Mapping[str, Any]) -> list[str]:
     return [name for name in SECTIONS if config.get(f"{name}_enabled")]
 
 
-def output_arguments(name: str, section: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def output_arguments(name: str, section: Mapping[str, Any], folder: Path, inner: str = "") -> dict[str, Any]:
     """What a tracker's section means for our output's constructor.
 
-    :param folder: where the tracker keeps what is local
+    :param folder: where trackers keep what is local
+    :param inner: in which folder of it this one does
     :raises ValueError: an unknown key
     """
     given = dict(section)
     if name == "tensorboard":
         _check_keys(given, TensorboardConfig, "tensorboard.")
-        return {"folder": folder, "params_sep": _SEP}
+        return {"folder": folder / given.get("log_dir", inner), "params_sep": _SEP}
     if name == "mlflow":  # `mlflow ui`, started where the training was, shows what is there
         return {"folder": Path.cwd(), "params_sep": _SEP, **given}
     if name in ("wandb", "swanlab") and "name" in given:
         given["run_name"] = given.pop("name")
-    return {"folder": folder, **given}
+    return {"folder": folder / inner, **given}
 
 
 def _gpu_monitoring(config: Mapping[str, Any]) -> dict[str, float]:

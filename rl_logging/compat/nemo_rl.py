@@ -99,10 +99,7 @@ class Logger(Backend):
         self.gpu_monitor: RayGpuMonitorLogger | None = None
         self._trouble = Trouble()
         folder = Path(self.base_log_dir)
-        arguments = {
-            name: output_arguments(name, config[name], folder / _subfolder(name, config[name]))
-            for name in names
-        }
+        arguments = {name: output_arguments(name, config[name], folder, name) for name in names}
         super().__init__(make_core(names, folder, arguments))
         if config.get("monitor_gpus"):
             self.gpu_monitor = RayGpuMonitorLogger(
@@ -220,7 +217,3 @@ class Logger(Backend):
                 f"plot {name}", f"{name!r} is not drawn: {describe(error)}. Training goes on.", error
             )
             return None
-
-
-def _subfolder(name: str, section: Mapping[str, Any]) -> str:
-    return str(section.get("log_dir", name)) if name == "tensorboard" else name
